@@ -1,0 +1,210 @@
+"""The nouns of this plugin: plain frozen values that every other module may know, and that know no other module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Verb(str, Enum):
+    """What a person can ask for."""
+
+    START = "start"
+    STOP = "stop"
+    STATUS = "status"
+    HELP = "help"
+    CHECK = "check"
+
+
+class Trust(str, Enum):
+    """How far the device that sent a message is known; the names are those of mautrix' ``TrustState``."""
+
+    NONE = "none"
+    """The message was not encrypted, so no device is known."""
+    BLACKLISTED = "blacklisted"
+    UNVERIFIED = "unverified"
+    """The device is not signed by its owner's cross-signing key, or the owner has none."""
+    UNKNOWN_DEVICE = "unknown-device"
+    FORWARDED = "forwarded"
+    """The key came from somebody else than the sender."""
+    CROSS_SIGNED_UNTRUSTED = "cross-signed-untrusted"
+    """Signed, but the owner's cross-signing identity is not the first one that was seen."""
+    CROSS_SIGNED_TOFU = "cross-signed-tofu"
+    CROSS_SIGNED_TRUSTED = "cross-signed-trusted"
+    VERIFIED = "verified"
+
+
+@dataclass(frozen=True)
+class Requester:
+    """Who asks, from where, and how the message came."""
+
+    user: str
+    room: str
+    room_encrypted: bool
+    encrypted: bool
+    trust: Trust
+    device: str = ""
+    """Device ID by the session's identity key, never the one that the message claims."""
+    fingerprint: str = ""
+    """The device's ed25519 key, base64 without padding."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A line that was understood. `target` is None where it was left out."""
+
+    verb: Verb
+    target: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkloadRef:
+    """Which object of the cluster. `kind` is ``Deployment`` or ``StatefulSet`` (apps/v1)."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One entry of ``status.conditions``."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A workload as the API server told it; counts that the API leaves out (at zero) are 0 here.
+
+    Attributes:
+        generation: ``metadata.generation``; status is about this spec once `observed_generation` has reached it.
+        desired: ``spec.replicas``; 1 where the spec has none, as the API server assumes.
+        replicas: ``status.replicas``: pods that are not terminating.
+        updated: pods of the newest template; ready, available: of any template.
+        current_revision, update_revision: StatefulSet only, else empty.
+        selector: the pods' label selector in query form (``app=web,tier in (a,b)``).
+    """
+
+    ref: WorkloadRef
+    uid: str
+    resource_version: str
+    generation: int
+    observed_generation: int
+    desired: int
+    replicas: int
+    updated: int
+    ready: int
+    available: int
+    selector: str = ""
+    conditions: tuple[Condition, ...] = ()
+    paused: bool = False
+    deleting: bool = False
+    min_ready_seconds: int = 0
+    update_strategy: str = "RollingUpdate"
+    partition: int = 0
+    current_revision: str = ""
+    update_revision: str = ""
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container's state: exactly one of waiting, running and terminated, as in ``containerStatuses``.
+
+    Attributes:
+        waiting_reason: for example ``ImagePullBackOff``; empty when it is not waiting.
+        exit_code, exit_reason: of the current or, failing that, the last termination; None and empty when there was none.
+    """
+
+    name: str
+    ready: bool
+    restarts: int
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    exit_code: int | None = None
+    exit_reason: str = ""
+    init: bool = False
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod of a workload."""
+
+    name: str
+    phase: str
+    terminating: bool
+    ready: bool
+    containers: tuple[Container, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClusterEvent:
+    """A core/v1 event about a workload, its ReplicaSet or one of its pods."""
+
+    object_kind: str
+    object_name: str
+    type: str
+    reason: str
+    message: str
+    count: int
+    last_seen: float
+    """Seconds since the epoch, by the cluster's clock."""
+
+
+@dataclass(frozen=True)
+class Right:
+    """A right that a target needs: `needed` ones for the commands, the others for better answers."""
+
+    verb: str
+    resource: str
+    """As RBAC writes it: ``deployments/scale``, ``pods``."""
+    granted: bool
+    needed: bool
+
+
+class Phase(str, Enum):
+    """Where a workload stands, in the words that people see."""
+
+    OFF = "off"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STUCK = "stuck"
+
+
+@dataclass(frozen=True)
+class RolloutStatus:
+    """What to tell about a workload now. `reason` is one plain sentence part, or empty."""
+
+    phase: Phase
+    desired: int
+    ready: int
+    available: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """What one command did: who, where, which event, what was asked of what, from, to, how it ended, how long."""
+
+    event: str
+    room: str
+    user: str
+    device: str
+    fingerprint: str
+    verb: str
+    target: str
+    workload: str
+    outcome: str
+    replicas_before: int | None
+    replicas_after: int | None
+    received_at: int
+    """Milliseconds since the epoch, by our clock."""
+    duration_ms: int
