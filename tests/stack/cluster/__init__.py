@@ -1,0 +1,8 @@
+"""A Kubernetes API server in small, as far as the plugin and ``kubectl get/scale/rollout status`` need one."""
+
+from .authorization import PolicyRule
+from .behaviour import SLOW, Behaviour, Outcome
+from .cluster import SimulatedCluster
+from .faults import Fault, RequestRecord, When
+
+__all__ = ["SLOW", "Behaviour", "Fault", "Outcome", "PolicyRule", "RequestRecord", "SimulatedCluster", "When"]

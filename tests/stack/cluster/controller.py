@@ -1,0 +1,255 @@
+"""What makes the cluster's reality follow the specs: the Deployment and StatefulSet controllers in small."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from . import pod_objects
+from .behaviour import Behaviour, Outcome
+from .event_objects import record_event
+from .kubelet import PodLife
+from .resources import DEPLOYMENTS, PODS, Json, Resource
+from .store import Change, ObjectStore
+from .workload_objects import (
+    Counts,
+    deployment_status,
+    desired,
+    revision,
+    statefulset_status,
+    template_hash,
+)
+
+Key = tuple[Resource, str, str]
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+
+
+class Controllers:
+    """One `WorkloadController` for each workload of the store, and the tasks that they need."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._controllers: dict[Key, WorkloadController] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failures: list[BaseException] = []
+        self._unsubscribe = store.subscribe(self._changed)
+
+    def adopt(self, resource: Resource, namespace: str, name: str, behaviour: Behaviour) -> None:
+        """Take care of a workload that is in the store."""
+        controller = WorkloadController(self._store, (resource, namespace, name), behaviour, self._spawn)
+        self._controllers[(resource, namespace, name)] = controller
+        controller.settle()
+        self._spawn(controller.run())
+
+    def behave(self, key: Key, **changes: Any) -> None:
+        """Change fields of a workload's `Behaviour` from now on."""
+        controller = self._controllers[key]
+        controller.behaviour = dataclasses.replace(controller.behaviour, **changes)
+        controller.wake()
+
+    async def stop(self) -> None:
+        """End all tasks; raises what broke one of them."""
+        self._unsubscribe()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._failures:
+            raise self._failures[0]
+
+    def _changed(self, change: Change) -> None:
+        for controller in list(self._controllers.values()):
+            if controller.concerns(change):
+                controller.wake()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._failures.append(error)
+
+
+class WorkloadController:
+    """Creates and deletes the pods of one workload, and writes its status."""
+
+    def __init__(self, store: ObjectStore, key: Key, behaviour: Behaviour, spawn: Spawn) -> None:
+        self.behaviour = behaviour
+        self._store = store
+        self._key = key
+        self._spawn = spawn
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._failure = ""
+        self._born: dict[str, int] = {}
+        self._available_from: dict[str, float] = {}
+        self._unfinished_since: float | None = None
+        self._current_revision = revision(self._workload() or {})
+
+    def wake(self) -> None:
+        """Look again."""
+        self._wake.set()
+
+    def concerns(self, change: Change) -> bool:
+        """Whether a change is about this workload or its pods."""
+        resource, namespace, name = self._key
+        metadata = change.object["metadata"]
+        if metadata.get("namespace") != namespace:
+            return False
+        if change.resource == PODS:
+            return bool(change.object["metadata"]["labels"].get("app") == name)
+        return change.resource == resource and metadata["name"] == name
+
+    def settle(self) -> None:
+        """Begin as a workload that has been there for long: all its pods are ready, its status is true."""
+        workload = self._workload()
+        if workload is None or self.behaviour.outcome is not Outcome.NORMAL or self.behaviour.frozen:
+            return
+        while names := self._missing(workload):
+            for name in names:
+                pod = pod_objects.creating(self._create(workload, name, started=True))
+                self._store.replace(PODS, pod_objects.running(pod, ready=True))
+                self._available_from[name] = 0.0
+        self._write_status(workload)
+
+    async def run(self) -> None:
+        """Follow the spec and the pods until the workload is deleted."""
+        while (workload := self._workload()) is not None:
+            if self._unseen(workload):
+                await asyncio.sleep(self.behaviour.observe)
+            workload = self._workload()
+            if workload is not None and not self.behaviour.frozen:
+                self._reconcile(workload)
+            await self._wake.wait()
+            self._wake.clear()
+        self._delete_all()
+
+    def _unseen(self, workload: Json) -> bool:
+        return bool(workload["metadata"]["generation"] > workload["status"].get("observedGeneration", 0))
+
+    def _workload(self) -> Json | None:
+        return self._store.find(*self._key)
+
+    def _pods(self) -> list[Json]:
+        """The pods that are not terminating, oldest first."""
+        _, namespace, name = self._key
+        pods = [pod for pod in self._store.list(PODS, namespace) if pod["metadata"]["labels"].get("app") == name]
+        alive = [pod for pod in pods if not pod_objects.is_terminating(pod)]
+        return sorted(alive, key=lambda pod: self._born[pod["metadata"]["name"]])
+
+    def _reconcile(self, workload: Json) -> None:
+        self._failure = ""
+        for name in self._missing(workload):
+            if self.behaviour.outcome is Outcome.QUOTA:
+                self._refuse(workload, name)
+                break
+            self._create(workload, name)
+        for pod in self._superfluous(workload):
+            self._store.replace(PODS, pod_objects.terminating(pod))
+        self._write_status(workload)
+
+    def _missing(self, workload: Json) -> list[str]:
+        """Names of the pods to create now."""
+        wanted = desired(workload)
+        if self._key[0] == DEPLOYMENTS:
+            updated = [pod for pod in self._pods() if self._is_updated(workload, pod)]
+            return [pod_objects.random_name(revision(workload)) for _ in range(wanted - len(updated))]
+        names = [f"{self._key[2]}-{ordinal}" for ordinal in range(wanted)]
+        taken = {pod["metadata"]["name"] for pod in self._store.list(PODS, self._key[1])}
+        ready = {pod["metadata"]["name"] for pod in self._pods() if pod_objects.is_ready(pod)}
+        in_order = [name for place, name in enumerate(names) if set(names[:place]) <= ready]
+        return [name for name in in_order if name not in taken][:1]
+
+    def _superfluous(self, workload: Json) -> list[Json]:
+        """The pods to delete now."""
+        wanted = desired(workload)
+        pods = self._pods()
+        old = [pod for pod in pods if not self._is_updated(workload, pod)]
+        if self._key[0] == DEPLOYMENTS:
+            updated = [pod for pod in pods if self._is_updated(workload, pod)]
+            ready = [pod for pod in updated if pod_objects.is_ready(pod)]
+            return updated[wanted:] + old[max(0, wanted - len(ready)) :]
+        beyond = [pod for pod in pods if self._ordinal(pod) >= wanted]
+        if beyond:
+            return [max(beyond, key=self._ordinal)]
+        if old and len(pods) == wanted and all(pod_objects.is_ready(pod) for pod in pods):
+            return [max(old, key=self._ordinal)]
+        return []
+
+    @staticmethod
+    def _ordinal(pod: Json) -> int:
+        return int(pod["metadata"]["name"].rsplit("-", 1)[1])
+
+    @staticmethod
+    def _is_updated(workload: Json, pod: Json) -> bool:
+        return bool(pod_objects.revision_hash(pod) == template_hash(workload))
+
+    def _create(self, workload: Json, name: str, *, started: bool = False) -> Json:
+        self._born[name] = len(self._born)
+        created = self._store.add(PODS, pod_objects.new_pod(self._key[0], workload, name))
+        life = PodLife(self._store, self._key[1], name, lambda: self.behaviour)
+        self._spawn(life.run(started=started))
+        return created
+
+    def _refuse(self, workload: Json, name: str) -> None:
+        self._failure = (
+            f'pods "{name.rsplit("-", 1)[0]}-" is forbidden: exceeded quota: compute, requested: pods=1, '
+            "used: pods=4, limited: pods=4"
+        )
+        about = workload
+        if self._key[0] == DEPLOYMENTS:
+            metadata = {"namespace": self._key[1], "name": revision(workload)}
+            about = {"kind": "ReplicaSet", "apiVersion": "apps/v1", "metadata": metadata}
+        source = "replicaset-controller" if self._key[0] == DEPLOYMENTS else "statefulset-controller"
+        message = f"Error creating: {self._failure}"
+        record_event(self._store, about, "FailedCreate", message, warning=True, source=source)
+        self._loop.call_later(self.behaviour.retry, self.wake)
+
+    def _write_status(self, workload: Json) -> None:
+        counts = self._counts(workload)
+        if self._key[0] == DEPLOYMENTS:
+            status = deployment_status(workload, counts, self._failure, self._deadline_passed(workload, counts))
+        else:
+            if counts.updated == counts.replicas == desired(workload):
+                self._current_revision = revision(workload)
+            status = statefulset_status(workload, counts, self._current_revision)
+        self._store.replace(self._key[0], {**workload, "status": status})
+
+    def _counts(self, workload: Json) -> Counts:
+        pods = self._pods()
+        ready = [pod for pod in pods if pod_objects.is_ready(pod)]
+        updated = [pod for pod in pods if self._is_updated(workload, pod)]
+        return Counts(len(pods), len(updated), len(ready), self._count_available(workload, ready))
+
+    def _count_available(self, workload: Json, ready: list[Json]) -> int:
+        """A pod is available once it has been ready for ``minReadySeconds``."""
+        now = self._loop.time()
+        names = [pod["metadata"]["name"] for pod in ready]
+        wait = workload["spec"].get("minReadySeconds", 0)
+        since = {name: self._available_from.get(name, now + wait) for name in names}
+        self._available_from = since
+        for moment in since.values():
+            if moment > now:
+                self._loop.call_at(moment + 0.001, self.wake)
+        return sum(moment <= now for moment in since.values())
+
+    def _deadline_passed(self, workload: Json, counts: Counts) -> bool:
+        """Whether the roll-out is unfinished for longer than asked; looks again when the time has come."""
+        deadline = self.behaviour.progress_deadline
+        now = self._loop.time()
+        if deadline is None or counts.available == counts.updated == desired(workload):
+            self._unfinished_since = None
+            return False
+        if self._unfinished_since is None:
+            self._unfinished_since = now
+            self._loop.call_later(deadline + 0.001, self.wake)
+        return now - self._unfinished_since >= deadline
+
+    def _delete_all(self) -> None:
+        for pod in self._pods():
+            self._store.replace(PODS, pod_objects.terminating(pod))
