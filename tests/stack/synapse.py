@@ -1,0 +1,181 @@
+"""A real Synapse on loopback with SQLite, as cheap as it can be; it knows nothing of bots and rooms."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from .processes import LOOPBACK, ChildProcess, free_port
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SERVER_NAME = "localhost"
+UNLIMITED = {"per_second": 10_000, "burst_count": 10_000}
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"level": "INFO", "handlers": ["console"]},
+}
+
+
+def interpreter(variable: str, default: str) -> str:
+    """The Python that the environment names, or the one at `default` in the repository, or our own."""
+    built = REPOSITORY / default
+    return os.environ.get(variable) or (str(built) if built.exists() else sys.executable)
+
+
+@dataclass(frozen=True)
+class Login:
+    """A device that is logged in."""
+
+    user_id: str
+    device_id: str
+    access_token: str
+
+
+class Synapse:
+    """A running homeserver.
+
+    Attributes:
+        url: its client-server API, on 127.0.0.1.
+        registration_secret: with which accounts are made.
+    """
+
+    def __init__(self, process: ChildProcess, url: str, registration_secret: str) -> None:
+        self.process = process
+        self.url = url
+        self.registration_secret = registration_secret
+        self.server_name = SERVER_NAME
+
+    @classmethod
+    async def start(cls, directory: Path, *, stock_message_limits: bool = False) -> Synapse:
+        """Start one that keeps everything in `directory`, and wait until it answers.
+
+        Args:
+            stock_message_limits: 0.2 messages a second after 10, as Synapse comes; all other limits are always lifted.
+
+        Raises:
+            ProcessFailed: it did not start; the message quotes its log.
+        """
+        port, secret = free_port(), secrets.token_urlsafe()
+        write_configuration(
+            directory, configuration(directory, port, secret, stock_message_limits=stock_message_limits)
+        )
+        python = interpreter("TOGGLE_SYNAPSE_PYTHON", ".venv/synapse/bin/python")
+        command = (python, "-m", "synapse.app.homeserver", "-c", "homeserver.yaml")
+        process = await ChildProcess.start("Synapse", command, directory=directory, log=directory / "synapse.log")
+        synapse = cls(process, f"http://{LOOPBACK}:{port}", secret)
+        await process.wait_until_ready(f"{synapse.url}/health")
+        return synapse
+
+    async def register(self, name: str, password: str) -> str:
+        """Make an account and give back its user ID; no device is logged in."""
+        path = "/_synapse/admin/v1/register"
+        nonce = (await self.request("GET", path))["nonce"]
+        mac = registration_mac(self.registration_secret, nonce, name, password)
+        body = {
+            "nonce": nonce,
+            "username": name,
+            "password": password,
+            "admin": False,
+            "mac": mac,
+            "inhibit_login": True,
+        }
+        return str((await self.request("POST", path, body))["user_id"])
+
+    async def login(self, name: str, password: str, device_name: str = "") -> Login:
+        """Log a new device in."""
+        identifier = {"type": "m.id.user", "user": name}
+        body = {"type": "m.login.password", "identifier": identifier, "password": password}
+        answer = await self.request(
+            "POST", "/_matrix/client/v3/login", {**body, "initial_device_display_name": device_name}
+        )
+        return Login(answer["user_id"], answer["device_id"], answer["access_token"])
+
+    async def request(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, token: str = "") -> Any:
+        """One API call.
+
+        Raises:
+            aiohttp.ClientResponseError: any status from 400 on.
+        """
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        async with (
+            aiohttp.ClientSession(self.url, headers=headers) as session,
+            session.request(method, path, json=body) as response,
+        ):
+            response.raise_for_status()
+            return await response.json()
+
+    async def stop(self) -> None:
+        await self.process.stop()
+
+
+def write_configuration(directory: Path, settings: Mapping[str, Any]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "logging.yaml").write_text(json.dumps(LOGGING))
+    (directory / "homeserver.yaml").write_text(json.dumps(settings))
+
+
+def configuration(directory: Path, port: int, secret: str, *, stock_message_limits: bool) -> dict[str, Any]:
+    """homeserver.yaml: clients only, nothing that costs time at start, and no hash that is meant to be slow."""
+    return {
+        "server_name": SERVER_NAME,
+        "public_baseurl": f"http://{LOOPBACK}:{port}/",
+        "pid_file": str(directory / "synapse.pid"),
+        "listeners": [
+            {
+                "port": port,
+                "type": "http",
+                "bind_addresses": [LOOPBACK],
+                "resources": [{"names": ["client"], "compress": False}],
+            }
+        ],
+        "database": {"name": "sqlite3", "args": {"database": str(directory / "homeserver.db")}},
+        "signing_key_path": str(directory / "signing.key"),
+        "media_store_path": str(directory / "media"),
+        "log_config": str(directory / "logging.yaml"),
+        "registration_shared_secret": secret,
+        "macaroon_secret_key": secret,
+        "form_secret": secret,
+        "bcrypt_rounds": 4,
+        "report_stats": False,
+        "trusted_key_servers": [],
+        "suppress_key_server_warning": True,
+        "enable_media_repo": False,
+        "url_preview_enabled": False,
+        "presence": {"enabled": False},
+        "federation_domain_whitelist": [],
+        "encryption_enabled_by_default_for_room_type": "off",
+        **rate_limits(stock_message_limits=stock_message_limits),
+    }
+
+
+def rate_limits(*, stock_message_limits: bool) -> dict[str, Any]:
+    """The limits that are lifted: all that a test run would hit, and the one on messages unless it is wanted."""
+    lifted = {
+        "rc_registration": UNLIMITED,
+        "rc_login": {"address": UNLIMITED, "account": UNLIMITED, "failed_attempts": UNLIMITED},
+        "rc_joins": {"local": UNLIMITED, "remote": UNLIMITED},
+        "rc_joins_per_room": UNLIMITED,
+        "rc_invites": {"per_room": UNLIMITED, "per_user": UNLIMITED, "per_issuer": UNLIMITED},
+        "rc_room_creation": UNLIMITED,
+        "rc_key_requests": UNLIMITED,
+    }
+    return lifted if stock_message_limits else {**lifted, "rc_message": UNLIMITED}
+
+
+def registration_mac(secret: str, nonce: str, name: str, password: str) -> str:
+    """Proof that we know the registration secret, as Synapse's admin API wants it."""
+    fields = (nonce, name, password, "notadmin")
+    return hmac.new(secret.encode(), b"\x00".join(field.encode() for field in fields), hashlib.sha1).hexdigest()
