@@ -1,9 +1,11 @@
-"""The nouns of this plugin: plain frozen values that every other module may know, and that know no other module."""
+"""The nouns of this plugin: plain frozen values that every other module may know, and that know only the errors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+
+from .errors import ClusterError
 
 
 class Verb(str, Enum):
@@ -192,7 +194,13 @@ class RolloutStatus:
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """What one command did: who, where, which event, what was asked of what, from, to, how it ended, how long."""
+    """What one command did: who, where, by which event, what was asked of what, from, to, how it ended, how long.
+
+    Attributes:
+        received_at: milliseconds since the epoch, by our clock.
+        outcome: empty until it ended.
+        replicas_before, replicas_after: ``spec.replicas``; None where it is not known or was not asked.
+    """
 
     event: str
     room: str
@@ -201,10 +209,59 @@ class AuditEntry:
     fingerprint: str
     verb: str
     target: str
-    workload: str
-    outcome: str
-    replicas_before: int | None
-    replicas_after: int | None
     received_at: int
-    """Milliseconds since the epoch, by our clock."""
-    duration_ms: int
+    workload: str = ""
+    outcome: str = ""
+    replicas_before: int | None = None
+    replicas_after: int | None = None
+    duration_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A roll-out under way. `alarm` is set when it has been stuck for so long that somebody should know."""
+
+    target: str
+    status: RolloutStatus
+    seconds: float
+    note: str = ""
+    alarm: bool = False
+
+
+class Result(str, Enum):
+    """How a command ended."""
+
+    DONE = "done"
+    UNCHANGED = "unchanged"
+    """It was so already."""
+    TIMED_OUT = "timed out"
+    SUPERSEDED = "superseded"
+    CHANGED = "changed by others"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended, and after how many seconds.
+
+    Attributes:
+        before, after: ``spec.replicas``; None where it is not known.
+        by: who superseded it.
+        error: set when `result` is FAILED.
+    """
+
+    result: Result
+    target: str
+    verb: Verb
+    seconds: float = 0.0
+    status: RolloutStatus | None = None
+    before: int | None = None
+    after: int | None = None
+    note: str = ""
+    by: str = ""
+    error: ClusterError | None = None
+
+    @property
+    def as_asked(self) -> bool:
+        """Whether the workload is as the person wanted it."""
+        return self.result in (Result.DONE, Result.UNCHANGED)

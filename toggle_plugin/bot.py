@@ -1,0 +1,149 @@
+"""The composition root: wires the parts in `start`, undoes that in `stop`, swaps the settings on a reload.
+
+`start` never raises: maubot registers handlers before it, and an instance whose start failed would stay half alive. What
+is wrong is a state that `check`, ``/readyz`` and the log report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import cast
+
+from aiohttp.web import HTTPBadRequest
+from maubot import Plugin
+from mautrix.types import RoomID
+from mautrix.util.async_db import Database, UpgradeTable
+from mautrix.util.config import BaseProxyConfig
+from ruamel.yaml.error import YAMLError
+
+from .answers import Answers, InForce
+from .commands import Commands, Parts
+from .config import Config, yaml_problem
+from .connection import Connection
+from .errors import SettingsError, SettingsProblem, summary
+from .migrations import upgrade_table
+from .outbox import Outbox
+from .rooms import Rooms
+from .settings import Settings, cautions, parse_settings, read_settings
+from .store import Store
+from .toggle import ToggleService
+from .trust import Arrivals
+from .web import Readiness
+
+
+class ToggleBot(Plugin):
+    """The plugin, as maubot knows it."""
+
+    config: Config
+    _in_force: InForce
+    _commands: Commands | None = None
+    _connection: Connection
+    _store: Store
+    _arrivals: Arrivals
+    _outbox: Outbox
+    _first_contact: asyncio.Task[None]
+
+    @classmethod
+    def get_config_class(cls) -> type[BaseProxyConfig]:
+        return Config
+
+    @classmethod
+    def get_db_upgrade_table(cls) -> UpgradeTable:
+        return upgrade_table
+
+    async def start(self) -> None:
+        self._in_force = InForce(Settings(), (SettingsProblem("", "the instance is still starting"),))
+        try:
+            self._load_settings()
+            self._wire()
+        except Exception:  # a boundary, see the module's docstring
+            self.log.exception("start=failed")
+            self._in_force = InForce(Settings(), (SettingsProblem("", "the instance did not start; maubot's log says why"),))
+            return
+        # In the background, for it imports for half a second and may wait for a file or a name: only the log needs it now.
+        self._first_contact = asyncio.create_task(self._connection.try_now())
+
+    async def stop(self) -> None:
+        if self._commands is None:
+            return
+        self._first_contact.cancel()
+        await asyncio.gather(self._first_contact, return_exceptions=True)
+        await self._commands.close()
+        await self._outbox.stop()
+        await self._arrivals.drain()
+        await self._connection.close()
+        await self._store.drain()
+        self._commands = None
+
+    def on_external_config_update(self) -> None:
+        """A save in the web UI: taken over if all of it is right, else refused with the reason and undone."""
+        try:
+            settings = parse_settings(self._edited())
+        except SettingsError as error:
+            # maubot keeps the refused text in memory and would store it with the next change: put the last one back.
+            self.config.save()
+            self._log_problems("settings=refused", error.problems)
+            raise HTTPBadRequest(text=summary(error.problems)) from None
+        self.config.load_and_update()
+        self._in_force = InForce(settings)
+        self._log_problems("settings=accepted", cautions(settings))
+
+    def _edited(self) -> object:
+        try:
+            return self.config.read()
+        except YAMLError as error:
+            raise SettingsError([yaml_problem(error)]) from None
+
+    def _load_settings(self) -> None:
+        """What was saved; where it is wrong, what can be read of it still says whom to tell."""
+        try:
+            raw = self._edited()
+        except SettingsError as error:
+            self._in_force = InForce(Settings(), error.problems)
+            self._log_problems("settings=broken", error.problems)
+            return
+        settings, problems = read_settings(raw)
+        self._in_force = InForce(settings, problems)
+        self._log_problems("settings=broken" if problems else "settings=loaded", problems or cautions(settings))
+        if problems:
+            self.config.keep(raw)
+        else:
+            self.config.load_and_update()
+
+    def _log_problems(self, what: str, problems: Sequence[SettingsProblem]) -> None:
+        self.log.info("%s problems=%d", what, len(problems))
+        for problem in problems:
+            self.log.warning("%s path=%s problem=%r", what, problem.path or "-", problem.text)
+
+    def _wire(self) -> None:
+        self._store = Store(cast(Database, self.database))
+        rooms = Rooms(self.client, self.log)
+        self._outbox = Outbox(self.client, rooms.encrypted, self.log)
+        self._arrivals = Arrivals(self.client, self.log)
+        self._connection = Connection(lambda: self._in_force.settings.kubeconfig, self.log)
+        service = ToggleService(
+            self._connection.workloads, self._store, lambda: self._in_force.settings.rollout_timeout, self.log
+        )
+        self._commands = Commands(
+            Parts(
+                own_user=self.client.mxid,
+                in_force=lambda: self._in_force,
+                answers=Answers(service, self._store, self._arrivals.own_device, self.log),
+                arrivals=self._arrivals,
+                rooms=rooms,
+                outbox=self._outbox,
+                join=lambda room: self.client.join_room(RoomID(room), max_retries=2),
+            ),
+            self.log,
+        )
+        self.register_handler_class(self._commands)
+        self.register_handler_class(Readiness(self._not_ready))
+
+    def _not_ready(self) -> Sequence[str]:
+        reasons = [summary(self._in_force.problems)] if self._in_force.problems else []
+        if self.client.crypto is None:
+            reasons.append("this client has no encryption: log it in through maubot, then restart the instance")
+        if self._connection.problem:
+            reasons.append(self._connection.problem)
+        return reasons

@@ -1,0 +1,185 @@
+"""The command handlers: which events are lines for us, who sent them, and how they came; the rest is for `answers`.
+
+One maubot command takes the whole rest of the line: maubot answers what does not fit its own subcommands and arguments
+itself, before anybody was asked who may have an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from maubot import MessageEvent
+from maubot.handlers import command, event
+from mautrix.types import EncryptedEvent, EventType, Membership, StateEvent
+
+from . import render
+from .access import ACCEPTED, AccessPolicy, Ignored
+from .answers import Answers, InForce, Line
+from .grammar import Misunderstood, parse, strip_prefix
+from .inbox import Inbox
+from .models import Command, Requester
+from .outbox import Outbox
+from .progress import Anchor, ProgressMessage
+from .rooms import Rooms
+from .settings import BareCommands, Settings
+from .strangers import Strangers
+from .trust import Arrivals
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the handlers need of the others. `join` joins a room."""
+
+    own_user: str
+    in_force: Callable[[], InForce]
+    answers: Answers
+    arrivals: Arrivals
+    rooms: Rooms
+    outbox: Outbox
+    join: Callable[[str], Awaitable[object]]
+
+
+class Commands:
+    """Registered with maubot as a handler class; `close` ends what it still does."""
+
+    def __init__(self, parts: Parts, log: logging.Logger) -> None:
+        self._parts = parts
+        self._log = log
+        self._inbox = Inbox(parts.own_user)
+        self._strangers = Strangers(log)
+        self._running: set[asyncio.Task[object]] = set()
+        self._closing = False
+
+    @property
+    def word(self) -> str:
+        """What follows the ``!``."""
+        return self._parts.in_force().settings.command
+
+    @command.new(name=lambda self: self.word, require_subcommand=False, must_consume_args=False)
+    @command.argument("line", pass_raw=True, required=False)
+    async def prefixed(self, evt: MessageEvent, line: str) -> None:
+        """``!toggle …``"""
+        await self._take(evt, line, prefixed=True)
+
+    @event.on(EventType.ROOM_MESSAGE)
+    async def message(self, evt: MessageEvent) -> None:
+        """Bare words, and the prefix where maubot's own parser does not see it (white space before or behind it)."""
+        if not self._inbox.counts(evt):
+            return
+        body = evt.content.body
+        if _taken_by_maubot(body, self.word):
+            return
+        line = strip_prefix(body, self.word)
+        await self._take(evt, body if line is None else line, prefixed=line is not None)
+
+    @event.on(EventType.ROOM_ENCRYPTED)
+    async def encrypted(self, evt: EncryptedEvent) -> None:
+        """Keeps the event as it came: its decrypted twin does not tell how that was."""
+        if self._policy().knows(evt.sender):
+            self._parts.arrivals.remember(evt)
+
+    @event.on(EventType.ROOM_MEMBER)
+    async def member(self, evt: StateEvent) -> None:
+        """Invites, accepted from those who may command us, into the rooms where they may."""
+        if evt.state_key != self._parts.own_user or evt.content.membership != Membership.INVITE:
+            return
+        decision = self._policy().invitation(evt.sender, evt.room_id)
+        if isinstance(decision, Ignored):
+            self._strangers.ignored("invite", evt.sender, evt.room_id, decision.setting)
+            return
+        async with self._tracked():
+            await self._join(evt.sender, evt.room_id)
+
+    async def close(self) -> None:
+        """Cancel what runs and wait for it."""
+        self._closing = True
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        # maubot's decorator keeps every object it was bound to, at class level, for as long as the module lives.
+        type(self).__dict__["prefixed"].__bound_copies__.pop(self, None)
+
+    async def _join(self, user: str, room: str) -> None:
+        try:
+            await self._parts.join(room)
+            self._log.info("joined room=%s invited_by=%s", room, user)
+        except Exception as error:  # a boundary: whatever the homeserver said, it is the administrator's to read
+            self._log.warning("join=failed room=%s invited_by=%s error=%r", room, user, error)
+
+    def _policy(self) -> AccessPolicy:
+        return AccessPolicy(self._parts.in_force().settings)
+
+    @asynccontextmanager
+    async def _tracked(self) -> AsyncIterator[None]:
+        """maubot neither cancels nor awaits handlers when it stops the plugin: `close` does."""
+        task = asyncio.current_task()
+        if task is None or self._closing:
+            raise asyncio.CancelledError
+        self._running.add(task)
+        try:
+            yield
+        finally:
+            self._running.discard(task)
+
+    async def _take(self, evt: MessageEvent, line: str, *, prefixed: bool) -> None:
+        """Decide whether `line` is for us and, if so, answer it."""
+        if not self._inbox.counts(evt):
+            return
+        in_force = self._parts.in_force()
+        if not AccessPolicy(in_force.settings).knows(evt.sender):
+            self._ignore(evt, line, prefixed, in_force.settings)
+            return
+        if not self._inbox.first_time(evt.event_id):
+            return
+        async with self._tracked():
+            parsed = parse(line, in_force.settings.targets)
+            if prefixed or await self._is_for_us(evt, parsed, in_force.settings.bare_commands):
+                await self._answer(evt, parsed, prefixed, in_force)
+
+    async def _answer(self, evt: MessageEvent, parsed: Command | Misunderstood, prefixed: bool, in_force: InForce) -> None:
+        reply = ProgressMessage(self._parts.outbox, Anchor.of(evt), self._log)
+        try:
+            line = await self._line(evt, parsed, not prefixed, in_force.settings)
+            await self._parts.answers.answer(line, reply, in_force)
+        except Exception:
+            self._log.exception("event=%s room=%s user=%s outcome=error", evt.event_id, evt.room_id, evt.sender)
+            await reply.finish(render.went_wrong())
+        finally:
+            await reply.close()
+
+    def _ignore(self, evt: MessageEvent, line: str, prefixed: bool, settings: Settings) -> None:
+        """No answer and no work for a stranger; talk is not even noted."""
+        if prefixed or isinstance(parse(line, settings.targets), Command):
+            self._strangers.ignored("command", evt.sender, evt.room_id, "allowed_users")
+
+    async def _is_for_us(self, evt: MessageEvent, parsed: Command | Misunderstood, mode: BareCommands) -> bool:
+        """Whether a line without the prefix is: as a command or, alone with somebody, for at least one helpful line."""
+        if mode is BareCommands.ALWAYS and isinstance(parsed, Command):
+            return True
+        return await self._parts.rooms.alone(evt.room_id, evt.sender)
+
+    async def _line(self, evt: MessageEvent, parsed: Command | Misunderstood, bare: bool, settings: Settings) -> Line:
+        encrypted_room = await self._parts.rooms.encrypted(evt.room_id)
+        accepted = ACCEPTED[settings.minimum_trust]
+        arrival = await self._parts.arrivals.of(evt, accepted, fetch=encrypted_room)
+        requester = Requester(
+            user=evt.sender,
+            room=evt.room_id,
+            room_encrypted=encrypted_room,
+            encrypted=arrival.encrypted,
+            trust=arrival.trust,
+            device=arrival.device,
+            fingerprint=arrival.fingerprint,
+        )
+        prefix = "" if bare and settings.bare_commands is not BareCommands.NEVER else f"!{settings.command} "
+        return Line(Anchor.of(evt), requester, parsed, prefix, evt.timestamp)
+
+
+def _taken_by_maubot(body: str, word: str) -> bool:
+    """Whether maubot's own parser calls `prefixed` with this body."""
+    return body.startswith("!") and body[1:].split(" ", 1)[0].lower() == word

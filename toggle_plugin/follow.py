@@ -1,0 +1,216 @@
+"""Follows one roll-out to its end: complete, superseded, changed by other hands, or out of time.
+
+It knows the cluster only as the `Cluster` that it declares, and tells what it sees as `Progress`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any, Protocol
+
+from .errors import ClusterError, Forbidden
+from .models import ClusterEvent, Phase, Pod, Progress, RolloutStatus, Workload, WorkloadRef
+from .rollout import observed, rollout_status
+
+LOOK_EVERY = 2.0
+"""Seconds between two looks at the pods of a roll-out that is not complete; the workload itself is watched."""
+SETTLE = 2.0
+"""Seconds that a workload must stay ready to be believed: without a probe, a container that exits at once is ready for a moment."""
+PATIENCE = 10.0
+"""Seconds that a workload must be stuck without a break before somebody is called."""
+
+
+class Cluster(Protocol):
+    """What following needs of the cluster; every method raises `ClusterError`."""
+
+    def watch(self, ref: WorkloadRef) -> AsyncIterator[Workload]: ...
+    async def pods(self, workload: Workload) -> Sequence[Pod]: ...
+    async def events(self, workload: Workload, pods: Sequence[Pod]) -> Sequence[ClusterEvent]: ...
+
+
+class End(str, Enum):
+    """How following ended."""
+
+    COMPLETE = "complete"
+    SUPERSEDED = "superseded"
+    CHANGED = "changed"
+    TIMED_OUT = "timed out"
+
+
+Report = Callable[[Progress], None]
+"""Takes the newest state; must not block, and may forget all but the last."""
+
+
+@dataclass(eq=False)
+class Following:
+    """A command that follows a workload, until somebody newer takes over."""
+
+    target: str
+    note: str = ""
+    began: float = field(default_factory=time.monotonic)
+    superseded: asyncio.Event = field(default_factory=asyncio.Event)
+    successor: str = ""
+
+    def give_way(self, successor: str) -> None:
+        """End this following, because of `successor` (a Matrix ID)."""
+        if not self.superseded.is_set():
+            self.successor = successor
+            self.superseded.set()
+
+
+async def diagnosed(cluster: Cluster, workload: Workload, log: logging.Logger) -> RolloutStatus:
+    """The status of `workload` with its reason; without one where we may not look at its pods and events."""
+    status = rollout_status(workload)
+    if status.phase is Phase.RUNNING:
+        return status
+    try:
+        pods = await cluster.pods(workload)
+        events = await cluster.events(workload, pods) if workload.desired else ()
+    except Forbidden as error:
+        log.debug("workload=%s diagnosis=not_permitted detail=%r", workload.ref, error.detail)
+        return status
+    except ClusterError as error:
+        log.info("workload=%s diagnosis=failed detail=%r", workload.ref, error.detail or str(error))
+        # Whether the last pod is gone could not be asked: "off" would be a guess.
+        return replace(status, phase=Phase.STOPPING) if status.phase is Phase.OFF else status
+    return rollout_status(workload, pods, events)
+
+
+class Follower:
+    """Follows `ref` until it is as `goal` replicas say. Use it once.
+
+    Args:
+        goal: the ``spec.replicas`` that was asked for.
+        report: is told each state that differs from the one before.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        ref: WorkloadRef,
+        goal: int,
+        following: Following,
+        report: Report,
+        log: logging.Logger,
+    ) -> None:
+        self._cluster = cluster
+        self._ref = ref
+        self._goal = goal
+        self._following = following
+        self._report = report
+        self._log = log
+        self._news = asyncio.Event()
+        self._looked = time.monotonic()
+        self._ready_since: float | None = None
+        self._stuck_since: float | None = None
+        self._alarmed = False
+        self._told: RolloutStatus | None = None
+        self.workload: Workload | None = None
+        """The newest object that the watch gave."""
+        self.status: RolloutStatus | None = None
+        """The newest status."""
+
+    async def follow(self, timeout: float) -> End:
+        """Follow for at most `timeout` seconds. Raises ClusterError when it cannot go on (deleted, a right is missing)."""
+        work = asyncio.ensure_future(self._to_the_end())
+        newer = asyncio.ensure_future(self._following.superseded.wait())
+        try:
+            await asyncio.wait({work, newer}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if self._following.superseded.is_set():
+                return End.SUPERSEDED
+            return work.result() if work.done() else End.TIMED_OUT
+        finally:
+            await cancelled(newer, work)
+
+    async def _to_the_end(self) -> End:
+        watch = asyncio.ensure_future(self._watch())
+        try:
+            while True:
+                if watch.done():
+                    watch.result()
+                if self.workload is not None and (end := await self._look(self.workload)):
+                    return end
+                await self._pause(watch)
+        finally:
+            await cancelled(watch)
+
+    async def _watch(self) -> None:
+        async for workload in self._cluster.watch(self._ref):
+            self.workload = workload
+            if rollout_status(workload).phase is not Phase.RUNNING:
+                self._ready_since = None
+            self._news.set()
+
+    async def _pause(self, watch: asyncio.Future[None]) -> None:
+        """Until there is news, or it is time to look at the pods, or to believe that it is ready."""
+        news = asyncio.ensure_future(self._news.wait())
+        try:
+            await asyncio.wait({news, watch}, timeout=LOOK_EVERY / 2, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await cancelled(news)
+        self._news.clear()
+
+    async def _look(self, workload: Workload) -> End | None:
+        if workload.desired != self._goal:
+            self.status = await diagnosed(self._cluster, workload, self._log)
+            return End.CHANGED
+        status = await self._examined(workload)
+        if status.phase is Phase.OFF or (status.phase is Phase.RUNNING and self._settled(workload)):
+            self.status = status
+            return End.COMPLETE
+        self._tell(replace(status, phase=Phase.STARTING) if status.phase is Phase.RUNNING else status)
+        return None
+
+    async def _examined(self, workload: Workload) -> RolloutStatus:
+        """The status; with the pods only when they are due, or when they alone can say that it is off."""
+        status = rollout_status(workload)
+        due = time.monotonic() - self._looked >= LOOK_EVERY
+        if status.phase is Phase.RUNNING or not (due or status.phase is Phase.OFF):
+            return self._keeping_reason(status)
+        self._looked = time.monotonic()
+        return await diagnosed(self._cluster, workload, self._log)
+
+    def _keeping_reason(self, status: RolloutStatus) -> RolloutStatus:
+        """Between two looks, what the pods said last holds, as long as the workload is not ready."""
+        if status.phase is Phase.STARTING and self._stuck_since is not None and self.status is not None:
+            return replace(status, phase=Phase.STUCK, reason=self.status.reason)
+        return status
+
+    def _settled(self, workload: Workload) -> bool:
+        if workload.min_ready_seconds > 0 and observed(workload):
+            return True  # the cluster itself waited before it said available
+        if self._ready_since is None:
+            self._ready_since = time.monotonic()
+        return time.monotonic() - self._ready_since >= SETTLE
+
+    def _tell(self, status: RolloutStatus) -> None:
+        self.status = status
+        alarm = self._alarm_due(status)
+        if alarm or status != self._told:
+            self._told = status
+            seconds = time.monotonic() - self._following.began
+            self._report(Progress(self._following.target, status, seconds, self._following.note, alarm))
+
+    def _alarm_due(self, status: RolloutStatus) -> bool:
+        """Once, when it has been stuck for PATIENCE without a break."""
+        if status.phase is not Phase.STUCK:
+            self._stuck_since = None
+            return False
+        if self._stuck_since is None:
+            self._stuck_since = time.monotonic()
+        if self._alarmed or time.monotonic() - self._stuck_since < PATIENCE:
+            return False
+        self._alarmed = True
+        return True
+
+
+async def cancelled(*futures: asyncio.Future[Any]) -> None:
+    """Cancel `futures` and wait until they have ended, however they end."""
+    for future in futures:
+        future.cancel()
+    await asyncio.gather(*futures, return_exceptions=True)

@@ -1,0 +1,56 @@
+"""Which events count: not our own, not notices, not edits, not twice, not too old, not from the future."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from enum import Enum
+
+from mautrix.types import MessageEvent, MessageType, TextMessageEventContent
+
+FUTURE = 60.0
+"""Seconds that a sender's clock may be ahead of ours."""
+SEEN = 2000
+"""Event IDs that are remembered; the store remembers commands for good."""
+
+
+class Age(Enum):
+    """How old an event is, judged by its own clock."""
+
+    FRESH = "fresh"
+    OLD = "old"
+    FUTURE = "future"
+
+
+def age(sent_ms: int, now: float, maximum: float) -> Age:
+    """The age of an event sent at `sent_ms` (milliseconds since the epoch), `now` and `maximum` in seconds."""
+    seconds = now - sent_ms / 1000
+    if seconds < -FUTURE:
+        return Age.FUTURE
+    return Age.OLD if seconds > maximum else Age.FRESH
+
+
+class Inbox:
+    """Tells whether a message counts, and remembers which did."""
+
+    def __init__(self, own_user: str) -> None:
+        self._own_user = own_user
+        self._seen: OrderedDict[str, None] = OrderedDict()
+
+    def counts(self, event: MessageEvent) -> bool:
+        """Whether `event` is somebody's own new text. mautrix hands over an edit with the new text in its place."""
+        content = event.content
+        return (
+            event.sender != self._own_user
+            and isinstance(content, TextMessageEventContent)
+            and content.msgtype == MessageType.TEXT
+            and not content.get_edit()
+        )
+
+    def first_time(self, event_id: str) -> bool:
+        """Whether `event_id` is new here; it is not new any more afterwards."""
+        if event_id in self._seen:
+            return False
+        self._seen[event_id] = None
+        if len(self._seen) > SEEN:
+            self._seen.popitem(last=False)
+        return True

@@ -1,0 +1,38 @@
+"""The tables, as numbered upgrades: append, never change one that was released. SQLite and PostgreSQL alike."""
+
+from __future__ import annotations
+
+from mautrix.util.async_db import Connection, UpgradeTable
+
+upgrade_table = UpgradeTable()
+
+
+@upgrade_table.register(description="Commands received and done, and replica counts to restore")  # type: ignore[arg-type]
+async def upgrade_v1(conn: Connection) -> None:
+    await conn.execute(
+        """CREATE TABLE command (
+            event_id        TEXT PRIMARY KEY,
+            room_id         TEXT NOT NULL,
+            user_id         TEXT NOT NULL,
+            device_id       TEXT NOT NULL,
+            fingerprint     TEXT NOT NULL,
+            verb            TEXT NOT NULL,
+            target          TEXT NOT NULL,
+            workload        TEXT NOT NULL,
+            received_at     BIGINT NOT NULL,
+            outcome         TEXT NOT NULL,
+            replicas_before INTEGER,
+            replicas_after  INTEGER,
+            duration_ms     BIGINT
+        )"""
+    )
+    await conn.execute("CREATE INDEX command_received_at ON command (received_at)")
+    await conn.execute(
+        """CREATE TABLE replica_count (
+            kind      TEXT NOT NULL,
+            namespace TEXT NOT NULL,
+            name      TEXT NOT NULL,
+            replicas  INTEGER NOT NULL,
+            PRIMARY KEY (kind, namespace, name)
+        )"""
+    )

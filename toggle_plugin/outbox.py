@@ -1,0 +1,242 @@
+"""What goes out: encrypted where the room is, in turn where the homeserver limits us, once where an answer was lost.
+
+mautrix drops ``retry_after_ms`` and encrypts only while its crypto is there, so the last step, the PUT, is made here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from aiohttp import ClientError, ClientTimeout
+from mautrix.api import Path
+from mautrix.client import Client
+from mautrix.errors import MatrixConnectionError, MatrixError, MatrixRequestError
+from mautrix.types import EventType, MessageEventContent, RoomID
+
+TIMEOUT = 30.0
+"""Seconds for one request."""
+GIVE_UP = 15 * 60.0
+"""Seconds that one event is tried for when the homeserver does not answer; limits are waited for as long as it takes."""
+BACKOFF_MAX = 30.0
+LIMIT_WITHOUT_A_NUMBER = 5.0
+"""Seconds to wait where a limit does not say: one message in five seconds is the stock limit."""
+FINAL, FIRST, EDIT = range(3)
+"""Urgencies: the last word of a command, the first, and what lies between."""
+
+T = TypeVar("T")
+
+
+class NotSent(Exception):
+    """An event could not be sent; the message says why, for the log."""
+
+
+class _Limited(Exception):
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+class _TryAgain(Exception):
+    """The homeserver did not answer, or was broken."""
+
+
+Urgency = Callable[[], int]
+"""Asked when a turn is given, for it can change while somebody waits: FINAL, FIRST or EDIT."""
+Make = Callable[[], Awaitable[MessageEventContent | None]]
+
+
+@dataclass(eq=False)
+class _Turn:
+    urgency: Urgency
+    number: int
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Gate:
+    """Lets everybody through until the homeserver says how long to wait; then one at a time, the most urgent first."""
+
+    def __init__(self) -> None:
+        self._closed_until = 0.0
+        self._waiting: list[_Turn] = []
+        self._numbers = itertools.count()
+        self._porter: asyncio.Task[None] | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether an event sent now would go out at once, as far as we know."""
+        return self._porter is None and time.monotonic() >= self._closed_until
+
+    def close(self, seconds: float) -> None:
+        """Nothing goes out for `seconds` from now."""
+        self._closed_until = max(self._closed_until, time.monotonic() + seconds)
+
+    async def turn(self, urgency: Urgency) -> _Turn:
+        """Wait for a turn, the lowest urgency first; whoever got it must call `done` with it."""
+        turn = _Turn(urgency, next(self._numbers))
+        if self.open:
+            turn.released.set()
+            return turn
+        self._waiting.append(turn)
+        if self._porter is None:
+            self._porter = asyncio.ensure_future(self._release())
+        try:
+            await turn.released.wait()
+        except asyncio.CancelledError:
+            turn.ended.set()
+            raise
+        return turn
+
+    def done(self, turn: _Turn) -> None:
+        turn.ended.set()
+
+    async def stop(self) -> None:
+        if self._porter is not None:
+            self._porter.cancel()
+            await asyncio.gather(self._porter, return_exceptions=True)
+
+    async def _release(self) -> None:
+        try:
+            while self._waiting:
+                await asyncio.sleep(max(0.0, self._closed_until - time.monotonic()))
+                if time.monotonic() >= self._closed_until:
+                    turn = min(self._waiting, key=lambda waiting: (waiting.urgency(), waiting.number))
+                    self._waiting.remove(turn)
+                    turn.released.set()
+                    await turn.ended.wait()
+        finally:
+            self._porter = None
+
+
+class Outbox:
+    """Sends events for one client.
+
+    Args:
+        encrypted: whether a room is encrypted.
+    """
+
+    def __init__(self, client: Client, encrypted: Callable[[str], Awaitable[bool]], log: logging.Logger) -> None:
+        self._client = client
+        self._encrypted = encrypted
+        self._log = log
+        self._gate = Gate()
+        self._running: set[asyncio.Future[Any]] = set()
+
+    async def send(self, room: str, make: Make, urgency: Urgency) -> str | None:
+        """Send what `make` returns when it is our turn, so that it is the newest; nothing when that is None.
+
+        Returns:
+            The event ID, or None if nothing was sent.
+
+        Raises:
+            NotSent: it cannot be sent, or the homeserver did not answer for GIVE_UP seconds.
+        """
+        transaction, failures, began = _transaction(), 0, time.monotonic()
+        ready: tuple[EventType, Any] | None = None
+        while True:
+            turn = await self._gate.turn(urgency)
+            try:
+                ready = ready or await self._made(room, make)
+                return await self._put(room, *ready, transaction) if ready else None
+            except _Limited as limit:
+                self._log.info("room=%s limited_for=%.1fs", room, limit.seconds)
+                self._gate.close(limit.seconds)
+                if not failures:
+                    ready = None  # refused for certain, so the next try may say something newer
+                continue
+            except _TryAgain as error:
+                # It may have arrived: the same content under the same transaction ID is one event.
+                failures += 1
+                if time.monotonic() - began > GIVE_UP:
+                    raise NotSent(f"no answer from the homeserver for {GIVE_UP:.0f} s: {error}") from error
+            finally:
+                self._gate.done(turn)
+            await asyncio.sleep(min(2.0 ** (failures - 1), BACKOFF_MAX))
+
+    async def react(self, room: str, event_id: str, key: str) -> None:
+        """React to an event, if that is possible at once: a reaction is worth no waiting."""
+        if not self._gate.open:
+            return
+        content = {"m.relates_to": {"rel_type": "m.annotation", "event_id": event_id, "key": key}}
+        try:
+            await self._put(room, EventType.REACTION, content, _transaction())
+        except (NotSent, _TryAgain) as error:
+            self._log.info("room=%s event=%s reaction=not_sent error=%r", room, event_id, str(error))
+        except _Limited as limit:
+            self._gate.close(limit.seconds)
+
+    async def stop(self) -> None:
+        """Let nobody wait any longer."""
+        await self._gate.stop()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _made(self, room: str, make: Make) -> tuple[EventType, Any] | None:
+        content = await make()
+        return None if content is None else await self._prepared(room, content)
+
+    async def _prepared(self, room: str, content: MessageEventContent) -> tuple[EventType, Any]:
+        if not await self._encrypted(room):
+            return EventType.ROOM_MESSAGE, content.serialize()
+        if self._client.crypto is None:
+            # After a re-login the plugin still holds the old client, which would send in plaintext.
+            raise NotSent("the room is encrypted and this client's encryption is gone: restart the instance in maubot")
+        try:
+            encrypted = await self._whole(self._client.encrypt(RoomID(room), EventType.ROOM_MESSAGE, content))
+        except MatrixRequestError as error:
+            again = error.http_status == 429 or error.http_status >= 500
+            raise (_TryAgain if again else NotSent)(f"encrypting: {error!r}") from error
+        except (ClientError, OSError, asyncio.TimeoutError, MatrixConnectionError) as error:
+            raise _TryAgain(f"encrypting: {error!r}") from error
+        except MatrixError as error:
+            raise NotSent(f"encrypting: {error!r}") from error
+        return EventType.ROOM_ENCRYPTED, encrypted.serialize()
+
+    async def _put(self, room: str, kind: EventType, content: Any, transaction: str) -> str:
+        api = self._client.api
+        path = str(Path.v3.rooms[RoomID(room)].send[kind][transaction])
+        url = api.base_url.with_path(f"{api.base_url.raw_path.rstrip('/')}{path}", encoded=True)
+        headers = {"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"}
+        try:
+            request = api.session.put(url, data=json.dumps(content), headers=headers, timeout=ClientTimeout(total=TIMEOUT))
+            async with request as response:
+                return _event_id(response.status, _json(await response.read()))
+        except (ClientError, OSError, asyncio.TimeoutError) as error:
+            raise _TryAgain(repr(error)) from error
+
+    async def _whole(self, work: Awaitable[T]) -> T:
+        """`work`, safe from our cancellation, which would leave a transaction of maubot's crypto database open."""
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+
+def _transaction() -> str:
+    return f"toggle-{uuid.uuid4().hex}"
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _event_id(status: int, body: dict[str, Any]) -> str:
+    """The event ID in the homeserver's answer, or what to do without one."""
+    if status == 200 and isinstance(body.get("event_id"), str):
+        return str(body["event_id"])
+    if status == 429 or body.get("errcode") == "M_LIMIT_EXCEEDED":
+        wait = body.get("retry_after_ms")
+        raise _Limited(wait / 1000 if isinstance(wait, (int, float)) and wait > 0 else LIMIT_WITHOUT_A_NUMBER)
+    if status == 200 or status >= 500:
+        raise _TryAgain(f"status {status}")
+    raise NotSent(f"the homeserver refused it: {status} {body.get('errcode', '')} {str(body.get('error', ''))[:200]}")

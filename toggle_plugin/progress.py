@@ -1,0 +1,191 @@
+"""One reply that is edited as things move: merged when they move fast, and its last state always sent.
+
+An edit or a notice notifies nobody, so an end that somebody waits for is a message of its own that mentions them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from html import escape
+
+from maubot.matrix import parse_formatted
+from mautrix.types import Format, MessageEvent, MessageType, TextMessageEventContent
+
+from .outbox import EDIT, FINAL, FIRST, NotSent, Outbox
+
+PACE = 1.5
+"""Seconds between two edits: what changes faster is merged."""
+REACT_AFTER = 1.0
+"""Seconds without a reply after which a reaction says that the command was heard."""
+HEARD = "⏳"
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """Where a reply goes: below an event, in its thread if it is in one."""
+
+    room: str
+    event: str
+    user: str
+    thread: str = ""
+
+    @classmethod
+    def of(cls, event: MessageEvent) -> Anchor:
+        return cls(event.room_id, event.event_id, event.sender, event.content.get_thread_parent() or "")
+
+
+@dataclass(frozen=True)
+class Words:
+    """A text in both its forms."""
+
+    plain: str
+    html: str
+
+
+async def words(markdown: str) -> Words:
+    plain, html = await parse_formatted(markdown)
+    return Words(plain, html.strip())
+
+
+def notice(text: Words) -> TextMessageEventContent:
+    return TextMessageEventContent(
+        msgtype=MessageType.NOTICE, body=text.plain, format=Format.HTML, formatted_body=text.html
+    )
+
+
+def mention(text: Words, user: str) -> TextMessageEventContent:
+    """A text that notifies `user`."""
+    name = escape(user)
+    content = TextMessageEventContent(
+        msgtype=MessageType.TEXT,
+        body=f"{user}: {text.plain}",
+        format=Format.HTML,
+        formatted_body=f'<a href="https://matrix.to/#/{name}">{name}</a>: {_inline(text.html)}',
+    )
+    content["m.mentions"] = {"user_ids": [user]}
+    return content
+
+
+def _inline(html: str) -> str:
+    """`html` without the paragraph around it, where it is only one."""
+    inner = html.removeprefix("<p>").removesuffix("</p>")
+    return html if "<p>" in inner else inner
+
+
+def placed(content: TextMessageEventContent, anchor: Anchor) -> TextMessageEventContent:
+    if anchor.thread:
+        content.set_thread_parent(anchor.thread, last_event_in_thread=anchor.event)
+        content.relates_to.is_falling_back = False
+    else:
+        content.set_reply(anchor.event)
+    return content
+
+
+class ProgressMessage:
+    """The reply to one command. Make it when the command is taken: from then on the clock for the reaction runs."""
+
+    def __init__(self, outbox: Outbox, anchor: Anchor, log: logging.Logger) -> None:
+        self._outbox = outbox
+        self._anchor = anchor
+        self._log = log
+        self._event_id: str | None = None
+        self._newest = ""
+        self._sending = ""
+        self._sent = ""
+        self._call = ""
+        self._calling = False
+        self._final = False
+        self._changed = asyncio.Event()
+        self._sender: asyncio.Task[None] | None = None
+        self._calls: list[asyncio.Task[None]] = []
+        self._reaction = asyncio.ensure_future(self._react_late())
+
+    def show(self, markdown: str) -> None:
+        """Show `markdown` soon; what was shown before and is not sent yet is left out."""
+        self._newest = markdown
+        self._changed.set()
+        if self._sender is None:
+            self._sender = asyncio.ensure_future(self._keep_sending())
+
+    def call(self, markdown: str) -> None:
+        """Say `markdown` in a message of its own that notifies the person, while the reply goes on."""
+        self._calls.append(asyncio.ensure_future(self._mention(markdown)))
+
+    async def finish(self, markdown: str, call: str = "") -> None:
+        """The last state; `call`, where given, is said to the person who waits. Returns when everything is sent."""
+        self._final, self._call = True, call
+        self.show(markdown)
+        if self._sender is not None:
+            await self._sender
+        if self._call:
+            self.call(self._call)
+        await asyncio.gather(*self._calls)
+
+    async def close(self) -> None:
+        """Send nothing more."""
+        tasks = [task for task in (self._sender, self._reaction, *self._calls) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _react_late(self) -> None:
+        await asyncio.sleep(REACT_AFTER)
+        if self._sender is None:
+            await self._outbox.react(self._anchor.room, self._anchor.event, HEARD)
+
+    async def _keep_sending(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            await self._send()
+            if self._final and not self._changed.is_set():
+                return
+            if not self._final:
+                await self._pace()
+
+    async def _pace(self) -> None:
+        """Leave time between two edits, but none before the last."""
+        ends = asyncio.get_running_loop().time() + PACE
+        while not self._final and (left := ends - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(min(left, 0.1))
+
+    async def _send(self) -> None:
+        try:
+            event_id = await self._outbox.send(self._anchor.room, self._content, self._urgency)
+            if event_id is not None:
+                self._sent = self._sending
+                self._call = "" if self._calling else self._call
+                self._event_id = self._event_id or event_id
+        except NotSent as error:
+            self._log.error("room=%s event=%s reply=not_sent error=%r", self._anchor.room, self._anchor.event, str(error))
+
+    def _urgency(self) -> int:
+        if self._final:
+            return FINAL
+        return EDIT if self._event_id else FIRST
+
+    async def _content(self) -> TextMessageEventContent | None:
+        """The newest state, as it is when it can go out."""
+        if self._newest == self._sent:
+            return None
+        self._sending = self._newest
+        if self._event_id is not None:
+            content = notice(await words(self._newest))
+            content.set_edit(self._event_id)
+            return content
+        if self._call:
+            # Nothing was said yet, so one message is enough: the one that notifies.
+            self._calling = True
+            return placed(mention(await words(self._call), self._anchor.user), self._anchor)
+        return placed(notice(await words(self._newest)), self._anchor)
+
+    async def _mention(self, markdown: str) -> None:
+        async def content() -> TextMessageEventContent:
+            return placed(mention(await words(markdown), self._anchor.user), self._anchor)
+
+        try:
+            await self._outbox.send(self._anchor.room, content, lambda: FINAL)
+        except NotSent as error:
+            self._log.error("room=%s event=%s call=not_sent error=%r", self._anchor.room, self._anchor.event, str(error))

@@ -1,0 +1,306 @@
+"""From the domain to Markdown that also reads well as plain text. Pure; every name from outside is escaped here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .errors import ClusterError, SettingsProblem, summary
+from .grammar import Fault, Misunderstood
+from .models import Outcome, Phase, Progress, Requester, Result, Right, RolloutStatus, Trust, Verb
+from .settings import Settings, Target, format_duration
+
+_MARKS = {Phase.OFF: "⚪", Phase.STARTING: "🟡", Phase.RUNNING: "🟢", Phase.STOPPING: "🟠", Phase.STUCK: "🔴"}
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
+_ABOUT = {
+    Verb.START: "turn it on and follow it until it is up",
+    Verb.STOP: "turn it off",
+    Verb.STATUS: "how it stands",
+    Verb.HELP: "this text",
+    Verb.CHECK: "test the connection, the rights, your device and the settings",
+}
+_TRUST_WORDS = {
+    Trust.NONE: "not encrypted",
+    Trust.BLACKLISTED: "blocked",
+    Trust.UNVERIFIED: "not verified by its owner",
+    Trust.UNKNOWN_DEVICE: "unknown",
+    Trust.FORWARDED: "known only by a forwarded key",
+    Trust.CROSS_SIGNED_UNTRUSTED: "signed by another identity than the first one seen",
+    Trust.CROSS_SIGNED_TOFU: "verified by its owner (cross-signed)",
+    Trust.CROSS_SIGNED_TRUSTED: "verified by its owner (cross-signed)",
+    Trust.VERIFIED: "verified",
+}
+WORD_LENGTH = 40
+"""Characters of somebody's own word that are shown back."""
+
+
+def escape(text: str) -> str:
+    """`text` as Markdown that shows it as it is, on one line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def strong(text: str) -> str:
+    return f"**{escape(text)}**"
+
+
+def sentence(text: str) -> str:
+    """`text` from a module of ours or from the cluster, escaped."""
+    return escape(text)
+
+
+def counts(status: RolloutStatus) -> str:
+    return f"desired {status.desired}, ready {status.ready}, available {status.available}"
+
+
+def state(target: str, status: RolloutStatus) -> str:
+    """One line for one target."""
+    line = f"{_MARKS[status.phase]} {strong(target)} is {status.phase.value} ({counts(status)})"
+    return f"{line}: {escape(status.reason)}" if status.reason else line
+
+
+def progress(news: Progress) -> str:
+    return _with_note(state(news.target, news.status), news.note)
+
+
+def outcome(end: Outcome) -> str:
+    """The last state of the reply to a start or stop."""
+    if end.result is Result.FAILED:
+        return f"{_failure(end)}"
+    line = state(end.target, end.status) if end.status else strong(end.target)
+    return _with_note(line + _ending(end), end.note)
+
+
+def _failure(end: Outcome) -> str:
+    what = escape(str(end.error)) if end.error else "Something went wrong here; the log has the details."
+    if end.before is None or end.before == end.after:
+        return f"{what} {strong(end.target)} was left as it was." if end.error else what
+    if end.after is None:
+        return f"{what} Whether {strong(end.target)} was changed is not known; ask {_code('status')}."
+    return f"{what} {strong(end.target)} was set to {end.after}, but could not be followed; ask {_code('status')}."
+
+
+def _ending(end: Outcome) -> str:
+    if end.result is Result.UNCHANGED:
+        return ", as it was already."
+    if end.result is Result.DONE:
+        return f", after {_seconds(end.seconds)}."
+    if end.result is Result.SUPERSEDED:
+        return f". A newer command of {escape(end.by)} took over; I follow that one."
+    if end.result is Result.CHANGED:
+        return f". Somebody else set it to {end.after} meanwhile, so I stopped following."
+    return f". I followed it for {_seconds(end.seconds)} and stop now; ask {_code('status')} for how it stands."
+
+
+def call(end: Outcome) -> str:
+    """The end of a command as a message of its own, to the person who waits for it; goes behind their name."""
+    if end.result is Result.DONE and end.status is not None:
+        return f"{strong(end.target)} is {end.status.phase.value} after {_seconds(end.seconds)} ({counts(end.status)})."
+    return outcome(end)
+
+
+def alarm(news: Progress) -> str:
+    """It is stuck, as a message of its own."""
+    return f"{state(news.target, news.status)}. I keep following it."
+
+
+def interrupted(target: str) -> str:
+    return f"I am being restarted and no longer follow {strong(target)}; ask {_code('status')} for how it stands."
+
+
+def statuses(found: Sequence[tuple[str, RolloutStatus | ClusterError]]) -> str:
+    """One line for each target."""
+    return "\n".join(_listed(_status_line(name, what) for name, what in found))
+
+
+def _status_line(name: str, found: RolloutStatus | ClusterError) -> str:
+    if isinstance(found, ClusterError):
+        return f"❔ {strong(name)} is not known: {escape(str(found))}"
+    return state(name, found)
+
+
+def _listed(lines: Iterable[str]) -> list[str]:
+    every = list(lines)
+    return every if len(every) == 1 else [f"* {line}" for line in every]
+
+
+@dataclass(frozen=True)
+class HelpView:
+    """What one person may do in one place.
+
+    Attributes:
+        prefix: what goes before a command here: ``!toggle `` or nothing.
+    """
+
+    prefix: str
+    verbs: Sequence[Verb]
+    targets: dict[Verb, tuple[Target, ...]]
+
+
+def help_text(view: HelpView) -> str:
+    lines = [_help_line(view, verb) for verb in view.verbs]
+    return "\n".join(["Here you can write:", "", *_listed(lines)])
+
+
+def _help_line(view: HelpView, verb: Verb) -> str:
+    names = [target.name for target in view.targets.get(verb, ())]
+    words = {Verb.START: "start (or on)", Verb.STOP: "stop (or off)"}.get(verb, verb.value)
+    line = f"{_code(view.prefix + verb.value)}"
+    if " (" in words:
+        line += f" {escape(words[words.index('('):])}"
+    if len(names) > 1:
+        more = [*names, "all"] if verb is Verb.STATUS else names
+        line += f" and one of {', '.join(strong(name) for name in more)}"
+    elif names:
+        line += f" {strong(names[0])}"
+    return f"{line}: {_ABOUT[verb]}"
+
+
+def _code(text: str) -> str:
+    return f"`{text.replace('`', '')}`"
+
+
+def misunderstood(fault: Misunderstood, prefix: str, view: HelpView) -> str:
+    """One helpful line about a line that is no command."""
+    word = strong(fault.word[:WORD_LENGTH])
+    hint = f" Did you mean {_code(_again(fault, prefix))}?" if fault.nearest else ""
+    if fault.fault is Fault.UNKNOWN_TARGET:
+        names = [target.name for target in view.targets.get(fault.verb or Verb.STATUS, ())]
+        there = f" There is {_enumerated(names)}." if names and not hint else ""
+        return f"I know no target {word}.{hint}{there}"
+    if fault.fault is Fault.TOO_MANY_WORDS and fault.verb is not None:
+        takes = "takes one target at the most" if view.targets.get(fault.verb) else "stands alone"
+        return f"{_code(prefix + fault.verb.value)} {takes}; {word} is too much."
+    known = f"I know {_enumerated([verb.value for verb in view.verbs])}; {_code(prefix + 'help')} says more."
+    return known if fault.fault is Fault.EMPTY else f"I do not know the word {word}.{hint or ' ' + known}"
+
+
+def _again(fault: Misunderstood, prefix: str) -> str:
+    return f"{prefix}{fault.verb.value} {fault.nearest}" if fault.verb else f"{prefix}{fault.nearest}"
+
+
+def which_target(verb: Verb, prefix: str, names: Sequence[str]) -> str:
+    options = [_code(f"{prefix}{verb.value} {name}") for name in names]
+    return f"Which one? {_either(options)}."
+
+
+def no_target(verb: Verb) -> str:
+    return f"There is no target that you may {verb.value}; an administrator sets targets in the instance's settings."
+
+
+def _enumerated(names: Sequence[str]) -> str:
+    return _joined([strong(name) for name in names], "and")
+
+
+def _either(options: Sequence[str]) -> str:
+    return _joined(options, "or")
+
+
+def _joined(parts: Sequence[str], word: str) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"
+
+
+def too_old(maximum: float, seconds: float) -> str:
+    return (
+        f"Not executed: your message is {format_duration(seconds)} old, more than the {format_duration(maximum)} "
+        "that maximum\\_age allows. Send it again if you still want it."
+    )
+
+
+def from_the_future(seconds: float) -> str:
+    return (
+        f"Not executed: your message claims to be {format_duration(seconds)} in the future; the clock of your homeserver or mine is wrong."
+    )
+
+
+def broken_settings(problems: Sequence[SettingsProblem]) -> str:
+    return f"My settings cannot be used, so I do nothing until an administrator mends them in maubot: {escape(summary(problems))}"
+
+
+def not_written_down() -> str:
+    return "I could not write your command down in my database, so I did not run it; the log has the details. Send it again later."
+
+
+def went_wrong() -> str:
+    return "Something went wrong here; the log has the details."
+
+
+@dataclass(frozen=True)
+class CheckView:
+    """What `check` found.
+
+    Attributes:
+        version: of the API server, or why it did not answer.
+        rights: by target.
+        own_device, own_fingerprint, own_trust: the bot's.
+    """
+
+    requester: Requester
+    settings: Settings
+    version: str | ClusterError
+    seconds: float
+    rights: Sequence[tuple[Target, Sequence[Right] | ClusterError]]
+    own_device: str
+    own_fingerprint: str
+    own_trust: Trust
+    problems: Sequence[SettingsProblem]
+
+
+def check(view: CheckView) -> str:
+    lines = [_cluster_line(view)]
+    lines += [_rights_line(target, rights) for target, rights in view.rights]
+    lines += [_your_device(view.requester), _my_device(view)]
+    lines += [f"⚠️ Settings: {escape(str(problem))}" for problem in view.problems] or ["✅ Settings: nothing to remark."]
+    return "\n".join(_listed(lines))
+
+
+def _cluster_line(view: CheckView) -> str:
+    if isinstance(view.version, ClusterError):
+        return f"❌ Cluster: {escape(str(view.version))}"
+    return f"✅ Cluster: Kubernetes {escape(view.version)} answers in {round(view.seconds * 1000)} ms."
+
+
+def _rights_line(target: Target, rights: Sequence[Right] | ClusterError) -> str:
+    name = f"{strong(target.name)} ({escape(str(target.ref))})"
+    if isinstance(rights, ClusterError):
+        return f"❌ Rights for {name}: {escape(str(rights))}"
+    missing = [right for right in rights if right.needed and not right.granted]
+    wanted = [right for right in rights if not right.needed and not right.granted]
+    if missing:
+        return f"❌ Rights for {name}: missing {_right_names([*missing, *wanted])}."
+    if wanted:
+        return f"✅ Rights for {name}: enough; without {_right_names(wanted)} I cannot say why it is stuck."
+    return f"✅ Rights for {name}: all there."
+
+
+def _right_names(rights: Sequence[Right]) -> str:
+    return ", ".join(_code(f"{right.verb} {right.resource}") for right in rights)
+
+
+def _your_device(requester: Requester) -> str:
+    if not requester.encrypted:
+        return "⚠️ Your message was not encrypted."
+    device = f"{_code(requester.device)}, " if requester.device else ""
+    return f"✅ Your device: {device}{_TRUST_WORDS[requester.trust]}; fingerprint {_code(spaced(requester.fingerprint))}."
+
+
+def _my_device(view: CheckView) -> str:
+    if not view.own_fingerprint:
+        return "❌ My device: no encryption here; give the client a device ID in maubot (log in through its web UI)."
+    signed = view.own_trust in (Trust.CROSS_SIGNED_TOFU, Trust.CROSS_SIGNED_TRUSTED, Trust.VERIFIED)
+    words = "cross-signed" if signed else "not cross-signed: generate a recovery key for the client in maubot"
+    mark = "✅" if signed else "⚠️"
+    return f"{mark} My device: {_code(view.own_device)}, {words}; fingerprint {_code(view.own_fingerprint)}."
+
+
+def spaced(key: str) -> str:
+    """A fingerprint in groups of four, as clients show it."""
+    return " ".join(key[index : index + 4] for index in range(0, len(key), 4))
+
+
+def _with_note(line: str, note: str) -> str:
+    return f"{line} ({escape(note)})" if note else line
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else format_duration(seconds)

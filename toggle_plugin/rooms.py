@@ -1,0 +1,43 @@
+"""What a room is: encrypted or not, and whether somebody is alone with us in it."""
+
+from __future__ import annotations
+
+import logging
+
+from mautrix.client import Client
+from mautrix.errors import MNotFound
+from mautrix.types import EventType, Membership, RoomID, UserID
+
+
+class Rooms:
+    """Asks the client's state store first, the homeserver where that does not know."""
+
+    def __init__(self, client: Client, log: logging.Logger) -> None:
+        self._client = client
+        self._log = log
+
+    async def encrypted(self, room: str) -> bool:
+        """Whether `room` is encrypted; yes where that cannot be found out, for then nothing is sent in plaintext."""
+        known = await self._client.state_store.is_encrypted(RoomID(room))
+        if known is not None:
+            return bool(known)
+        try:
+            await self._client.get_state_event(RoomID(room), EventType.ROOM_ENCRYPTION)
+        except MNotFound:
+            return False
+        except Exception as error:  # a boundary: whatever the homeserver did, the safe answer is the same
+            self._log.warning("room=%s encryption=unknown error=%r", room, error)
+        return True
+
+    async def alone(self, room: str, user: str) -> bool:
+        """Whether `user` and we are the only members of `room`."""
+        store = self._client.state_store
+        try:
+            if await store.has_full_member_list(RoomID(room)):
+                members = await store.get_members(RoomID(room), (Membership.JOIN,))
+            else:
+                members = list(await self._client.get_joined_members(RoomID(room)))
+        except Exception as error:  # a boundary: not knowing means not alone, and so silence
+            self._log.warning("room=%s members=unknown error=%r", room, error)
+            return False
+        return set(members) == {UserID(user), self._client.mxid}

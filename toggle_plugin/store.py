@@ -1,0 +1,100 @@
+"""What must outlive a restart: commands received and done (which is also the audit log), and replica counts to restore.
+
+Plain SQL on the plugin's own database. No cancellation reaches the inside of a statement: a task cancelled there leaves
+SQLite's transaction open, and everything written later is lost with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import astuple, fields
+from typing import Any, TypeVar
+
+from mautrix.util.async_db import Database
+
+from .models import AuditEntry, WorkloadRef
+
+KEEP_ROWS = 10_000
+"""Commands that are kept at most; older ones are forgotten."""
+PRUNE_EVERY = 100
+
+T = TypeVar("T")
+
+_COLUMNS = {
+    "event": "event_id",
+    "room": "room_id",
+    "user": "user_id",
+    "device": "device_id",
+}
+"""AuditEntry's fields whose columns have another name."""
+_NAMES = [_COLUMNS.get(item.name, item.name) for item in fields(AuditEntry)]
+_RECEIVE = (
+    f"INSERT INTO command ({', '.join(_NAMES)}) VALUES ({', '.join(f'${n}' for n in range(1, len(_NAMES) + 1))}) "  # noqa: S608
+    "ON CONFLICT (event_id) DO NOTHING RETURNING event_id"
+)
+
+
+class Store:
+    """The plugin's rows. Every method may raise what the database raises."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._running: set[asyncio.Task[Any]] = set()
+        self._received = 0
+
+    async def receive(self, entry: AuditEntry) -> bool:
+        """Write down a command before anything is done; False if its event was written down already."""
+        new = await self._whole(self._database.fetchval(_RECEIVE, *astuple(entry)))
+        self._received += 1
+        if self._received % PRUNE_EVERY == 1:
+            await self.prune()
+        return new is not None
+
+    async def finish(self, entry: AuditEntry) -> None:
+        """Write down how a command ended."""
+        query = (
+            "UPDATE command SET workload=$2, outcome=$3, replicas_before=$4, replicas_after=$5, duration_ms=$6 WHERE event_id=$1"
+        )
+        values = (entry.workload, entry.outcome, entry.replicas_before, entry.replicas_after, entry.duration_ms)
+        await self._whole(self._database.execute(query, entry.event, *values))
+
+    async def entries(self, limit: int) -> list[AuditEntry]:
+        """The newest `limit` commands, newest first."""
+        query = f"SELECT {', '.join(_NAMES)} FROM command ORDER BY received_at DESC LIMIT $1"  # noqa: S608
+        rows = await self._whole(self._database.fetch(query, limit))
+        return [AuditEntry(*tuple(row)) for row in rows]
+
+    async def prune(self) -> None:
+        """Forget all but the newest KEEP_ROWS commands."""
+        query = (
+            "DELETE FROM command WHERE received_at < "
+            "(SELECT received_at FROM command ORDER BY received_at DESC LIMIT 1 OFFSET $1)"
+        )
+        await self._whole(self._database.execute(query, KEEP_ROWS - 1))
+
+    async def remember(self, ref: WorkloadRef, replicas: int) -> None:
+        """Keep the count that `ref` had before it was stopped; never 0, which would restore nothing."""
+        if replicas < 1:
+            raise ValueError(f"{replicas} replicas are nothing to restore")
+        query = (
+            "INSERT INTO replica_count (kind, namespace, name, replicas) VALUES ($1, $2, $3, $4) "
+            "ON CONFLICT (kind, namespace, name) DO UPDATE SET replicas=excluded.replicas"
+        )
+        await self._whole(self._database.execute(query, ref.kind, ref.namespace, ref.name, replicas))
+
+    async def recall(self, ref: WorkloadRef) -> int | None:
+        """The count that `ref` had before it was stopped, if it is known."""
+        query = "SELECT replicas FROM replica_count WHERE kind=$1 AND namespace=$2 AND name=$3"
+        count = await self._whole(self._database.fetchval(query, ref.kind, ref.namespace, ref.name))
+        return None if count is None else int(count)
+
+    async def drain(self) -> None:
+        """Wait for what was under way when its caller was cancelled; call it before the database closes."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _whole(self, statement: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(statement)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)

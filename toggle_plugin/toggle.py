@@ -1,0 +1,180 @@
+"""The use cases: turn a workload on or off, and tell how it stands. One lock for each workload.
+
+It knows neither Matrix nor Kubernetes: what it needs of either side it declares as a Protocol (here and in `follow`), and
+whoever asks gets `Progress` while it lasts and an `Outcome` in the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from .errors import ClusterError
+from .follow import Cluster, End, Follower, Following, Report, diagnosed
+from .models import Outcome, Phase, Result, Right, RolloutStatus, Verb, Workload, WorkloadRef
+from .settings import Target
+
+
+class Workloads(Cluster, Protocol):
+    """The cluster, as far as the use cases need it; every method raises `ClusterError`."""
+
+    async def version(self) -> str: ...
+    async def get(self, ref: WorkloadRef) -> Workload: ...
+    async def scale(self, ref: WorkloadRef, replicas: int) -> None: ...
+    async def rights(self, ref: WorkloadRef) -> Sequence[Right]: ...
+
+
+class Counts(Protocol):
+    """Remembers how many replicas a workload had before it was stopped."""
+
+    async def remember(self, ref: WorkloadRef, replicas: int) -> None: ...
+    async def recall(self, ref: WorkloadRef) -> int | None: ...
+
+
+_RESULTS = {
+    End.COMPLETE: Result.DONE,
+    End.SUPERSEDED: Result.SUPERSEDED,
+    End.CHANGED: Result.CHANGED,
+    End.TIMED_OUT: Result.TIMED_OUT,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do about the replica count: the goal, whether it must be written, and what to say about it."""
+
+    goal: int
+    write: bool
+    note: str = ""
+
+
+@dataclass
+class _Lane:
+    """What happens to one workload: writes one after the other, and at most one follower, the newest."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    newest: Following | None = None
+
+    def enter(self, following: Following, by: str) -> None:
+        if self.newest is not None:
+            self.newest.give_way(by)
+        self.newest = following
+
+    def leave(self, following: Following) -> None:
+        if self.newest is following:
+            self.newest = None
+
+
+def plan(verb: Verb, workload: Workload, wanted: int | None, remembered: int | None) -> Plan:
+    """What `verb` does to `workload`; a start never takes replicas away.
+
+    Args:
+        wanted: the target's replicas; None to restore what there was before the last stop.
+        remembered: that count, if it is known.
+    """
+    if verb is Verb.STOP:
+        return Plan(0, workload.desired != 0)
+    if wanted is None and workload.desired:
+        return Plan(workload.desired, False)
+    if wanted is None:
+        return Plan(remembered or 1, True, "" if remembered else "how many replicas it had is not known, so it gets 1")
+    if workload.desired > wanted:
+        return Plan(workload.desired, False, f"it has {workload.desired} replicas, more than the {wanted} set, and keeps them")
+    return Plan(wanted, workload.desired < wanted)
+
+
+class ToggleService:
+    """Starts, stops and looks at workloads.
+
+    Args:
+        connect: makes, or returns, the connection to the cluster; raises `NotConfigured`.
+        rollout_timeout: how many seconds a roll-out is followed; asked each time, for the settings may change.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Workloads]],
+        counts: Counts,
+        rollout_timeout: Callable[[], float],
+        log: logging.Logger,
+    ) -> None:
+        self._connect = connect
+        self._counts = counts
+        self._rollout_timeout = rollout_timeout
+        self._log = log
+        self._lanes: dict[WorkloadRef, _Lane] = {}
+
+    async def status(self, target: Target) -> RolloutStatus:
+        """How `target` stands now. Raises ClusterError."""
+        cluster = await self._connect()
+        return await diagnosed(cluster, await cluster.get(target.ref), self._log)
+
+    async def version(self) -> str:
+        """The API server's version, as a sign of life. Raises ClusterError."""
+        return await (await self._connect()).version()
+
+    async def rights(self, target: Target) -> Sequence[Right]:
+        """What we may do to `target`. Raises ClusterError."""
+        return await (await self._connect()).rights(target.ref)
+
+    async def toggle(self, verb: Verb, target: Target, by: str, report: Report) -> Outcome:
+        """Bring `target` up (START) or to 0 (STOP), and follow it to the end; a `ClusterError` is in the outcome."""
+        lane = self._lanes.setdefault(target.ref, _Lane())
+        following = Following(target.name)
+        lane.enter(following, by)
+        task = _Toggle(Outcome(Result.FAILED, target.name, verb), target, lane, following, report)
+        try:
+            outcome = await self._run(task)
+        except ClusterError as error:
+            self._log.warning("target=%s verb=%s error=%r detail=%r", target.name, verb.value, str(error), error.detail)
+            outcome = replace(task.outcome, error=error)
+        finally:
+            lane.leave(following)
+        return replace(outcome, seconds=time.monotonic() - following.began)
+
+    async def _run(self, task: _Toggle) -> Outcome:
+        cluster = await self._connect()
+        async with task.lane.lock:
+            workload, decided = await self._write(cluster, task)
+        if not decided.write:
+            status = await diagnosed(cluster, workload, self._log)
+            if status.phase in (Phase.RUNNING, Phase.OFF):
+                return replace(task.outcome, result=Result.UNCHANGED, status=status)
+        task.following.note = decided.note
+        follower = Follower(cluster, workload.ref, decided.goal, task.following, task.report, self._log)
+        end = await follower.follow(self._rollout_timeout())
+        outcome = replace(task.outcome, result=_RESULTS[end], status=follower.status, by=task.following.successor)
+        if end is End.CHANGED and follower.workload is not None:
+            return replace(outcome, after=follower.workload.desired)
+        return outcome
+
+    async def _write(self, cluster: Workloads, task: _Toggle) -> tuple[Workload, Plan]:
+        verb, target = task.outcome.verb, task.target
+        workload = await cluster.get(target.ref)
+        remembered = None if target.replicas is not None else await self._counts.recall(target.ref)
+        decided = plan(verb, workload, target.replicas, remembered)
+        task.outcome = replace(task.outcome, before=workload.desired, after=workload.desired, note=decided.note)
+        if decided.write:
+            if verb is Verb.STOP:
+                # Before the write, so that a crash in between forgets nothing; a repeated stop finds 0 and writes no 0.
+                await self._counts.remember(target.ref, workload.desired)
+            # A write whose answer was lost may have happened: what the count is then, is not known.
+            task.outcome = replace(task.outcome, after=None)
+            await cluster.scale(target.ref, decided.goal)
+            task.outcome = replace(task.outcome, after=decided.goal)
+        return workload, decided
+
+
+@dataclass
+class _Toggle:
+    """One start or stop under way, and how far it has come."""
+
+    outcome: Outcome
+    target: Target
+    lane: _Lane
+    following: Following
+    report: Report

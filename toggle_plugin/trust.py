@@ -1,0 +1,152 @@
+"""How a message arrived: encrypted or not, by which device, and how far that device is trusted.
+
+maubot 0.6.0 does not hand this on, and a later one takes it from a key of the event that a homeserver could have written.
+So it is read again from the encrypted event itself, and only if that holds the same words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from mautrix.client import Client
+from mautrix.errors import DecryptionError
+from mautrix.types import DeviceLists, EncryptedEvent, Event, MessageEvent, RoomID, TrustState
+
+from .models import Trust
+
+KEEP = 256
+"""Encrypted events that wait for their decrypted twin; what is forgotten is fetched again."""
+
+T = TypeVar("T")
+
+_TRUST = {
+    TrustState.BLACKLISTED: Trust.BLACKLISTED,
+    TrustState.UNVERIFIED: Trust.UNVERIFIED,
+    TrustState.UNKNOWN_DEVICE: Trust.UNKNOWN_DEVICE,
+    TrustState.FORWARDED: Trust.FORWARDED,
+    TrustState.CROSS_SIGNED_UNTRUSTED: Trust.CROSS_SIGNED_UNTRUSTED,
+    TrustState.CROSS_SIGNED_TOFU: Trust.CROSS_SIGNED_TOFU,
+    TrustState.CROSS_SIGNED_TRUSTED: Trust.CROSS_SIGNED_TRUSTED,
+    TrustState.VERIFIED: Trust.VERIFIED,
+}
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """How one message came; `device` and `fingerprint` are those of the session that it was encrypted with."""
+
+    encrypted: bool = False
+    trust: Trust = Trust.NONE
+    device: str = ""
+    fingerprint: str = ""
+
+
+PLAIN = Arrival()
+
+
+def trust_of(mautrix: dict[str, Any]) -> Trust:
+    """The trust that mautrix found; a forwarded key is one whatever its score, and what is unknown is trusted least."""
+    if mautrix.get("forwarded_keys"):
+        return Trust.FORWARDED
+    return _TRUST.get(cast(TrustState, mautrix.get("trust_state")), Trust.BLACKLISTED)
+
+
+class Arrivals:
+    """Remembers encrypted events until their decrypted twins ask for them."""
+
+    def __init__(self, client: Client, log: logging.Logger) -> None:
+        self._client = client
+        self._log = log
+        self._encrypted: OrderedDict[str, EncryptedEvent] = OrderedDict()
+        self._running: set[asyncio.Future[Any]] = set()
+
+    def remember(self, event: EncryptedEvent) -> None:
+        """Keep `event`; the handlers of its decrypted twin come after this one."""
+        self._encrypted[event.event_id] = event
+        if len(self._encrypted) > KEEP:
+            self._encrypted.popitem(last=False)
+
+    async def of(self, event: MessageEvent, accepted: frozenset[Trust], *, fetch: bool) -> Arrival:
+        """How `event` came.
+
+        Args:
+            accepted: where the trust is not one of these, the person's keys are asked for anew first, because a device
+                list can be out of date.
+            fetch: whether an encrypted event that is not at hand may be fetched: that is, whether the room is encrypted.
+        """
+        encrypted = self._encrypted.pop(event.event_id, None)
+        if encrypted is None and fetch:
+            encrypted = await self._fetched(event)
+        if encrypted is None or self._client.crypto is None:
+            return PLAIN
+        arrival = await self._arrival(encrypted, event)
+        if arrival.encrypted and arrival.trust not in accepted:
+            await self._refresh(event.sender)
+            arrival = await self._arrival(encrypted, event)
+        return arrival
+
+    async def drain(self) -> None:
+        """Wait for what was under way when its caller was cancelled."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def own_device(self) -> tuple[str, str, Trust]:
+        """Our device ID, our fingerprint, and whether we are cross-signed; empty without encryption."""
+        crypto = self._client.crypto
+        if crypto is None or crypto.account is None:
+            return str(self._client.device_id or ""), "", Trust.NONE
+        state = await self._whole(crypto.resolve_trust(crypto.own_identity, allow_fetch=False))
+        return str(self._client.device_id), str(crypto.account.fingerprint), _TRUST.get(state, Trust.UNVERIFIED)
+
+    async def _fetched(self, event: MessageEvent) -> EncryptedEvent | None:
+        # Client.get_event, not the subclass' one, which decrypts what it fetched and forgets that it did.
+        try:
+            found = await Client.get_event(self._client, event.room_id, event.event_id)
+        except Exception as error:  # a boundary: what cannot be proven to be encrypted counts as plain
+            self._log.warning("event=%s room=%s fetch=failed error=%r", event.event_id, event.room_id, error)
+            return None
+        return found if isinstance(found, EncryptedEvent) and found.sender == event.sender else None
+
+    async def _arrival(self, encrypted: EncryptedEvent, event: MessageEvent) -> Arrival:
+        crypto = self._client.crypto
+        try:
+            decrypted = await self._whole(crypto.decrypt_megolm_event(encrypted))
+            if not _same_words(decrypted, event):
+                self._log.warning("event=%s room=%s sender=%s twin=differs", event.event_id, event.room_id, event.sender)
+                return PLAIN
+            store = crypto.crypto_store
+            session = await self._whole(store.get_group_session(RoomID(encrypted.room_id), encrypted.content.session_id))
+            if session is None:
+                return PLAIN
+            device = await self._whole(store.find_device_by_key(event.sender, session.sender_key))
+        except DecryptionError as error:
+            self._log.warning("event=%s room=%s decryption=failed error=%r", event.event_id, event.room_id, error)
+            return PLAIN
+        trust = trust_of(decrypted["mautrix"])
+        return Arrival(True, trust, str(device.device_id) if device else "", str(session.signing_key))
+
+    async def _refresh(self, user: str) -> None:
+        try:
+            await self._whole(self._client.crypto.handle_device_lists(DeviceLists(changed=[user], left=[])))
+        except Exception as error:  # a boundary: without news the old answer stands
+            self._log.warning("user=%s keys=not_refreshed error=%r", user, error)
+
+    async def _whole(self, work: Awaitable[T]) -> T:
+        """`work`, safe from our cancellation, which would leave a transaction of maubot's crypto database open."""
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+
+def _same_words(decrypted: Event, event: MessageEvent) -> bool:
+    """Whether `event` is `decrypted`, and not a plaintext that took its event ID."""
+    if not isinstance(decrypted, MessageEvent) or decrypted.sender != event.sender:
+        return False
+    decrypted.content.trim_reply_fallback()
+    ours, theirs = decrypted.content, event.content
+    return bool((ours.body, ours.msgtype, ours.get_edit()) == (theirs.body, theirs.msgtype, theirs.get_edit()))

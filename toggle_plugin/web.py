@@ -1,0 +1,20 @@
+"""GET /readyz: whether this instance can do its work and, if not, why not. Open to everybody, so it says no secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from aiohttp.web import Request, Response, json_response
+from maubot.handlers import web
+
+
+class Readiness:
+    """Serves what `reasons` says: an empty sequence means ready."""
+
+    def __init__(self, reasons: Callable[[], Sequence[str]]) -> None:
+        self._reasons = reasons
+
+    @web.get("/readyz")
+    async def readyz(self, _: Request) -> Response:
+        reasons = list(self._reasons())
+        return json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
