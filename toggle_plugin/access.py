@@ -83,11 +83,11 @@ class AccessPolicy:
 
     def _where(self, requester: Requester) -> str:
         if not self._room_allowed(requester.room):
-            return "I take no commands in this room; use one that allowed_rooms lists, or ask an administrator to add this one."
+            return _OTHER_ROOM
         if requester.room_encrypted and not requester.encrypted:
-            return "Your message was not encrypted although this room is, so I did nothing; send it from a client that encrypts."
+            return _PLAINTEXT
         if self._settings.require_encryption and not requester.encrypted:
-            return "This room is not encrypted, so I did nothing; switch encryption on in the room's settings, or use one that has it."
+            return _UNENCRYPTED_ROOM
         return ""
 
     def _device(self, requester: Requester) -> str:
@@ -110,6 +110,16 @@ class AccessPolicy:
 
 
 _ACTIONS = {Verb.STATUS: "see"}
+_OTHER_ROOM = (
+    "I take no commands in this room; use one that allowed_rooms lists, or ask an administrator to add this one."
+)
+_PLAINTEXT = (
+    "Your message was not encrypted although this room is, so I did nothing; send it from a client that encrypts."
+)
+_UNENCRYPTED_ROOM = (
+    "This room is not encrypted, so I did nothing; "
+    "switch encryption on in the room's settings, or use a room that has it."
+)
 _UNSIGNED = (
     "Your device is not verified by you, so I did nothing; verify this session in your client's security settings "
     "(with another session or the recovery key), then send it again."
@@ -117,12 +127,14 @@ _UNSIGNED = (
 _DEVICE_REFUSALS = {
     Trust.BLACKLISTED: "Your device is blocked, so I did nothing; use another one.",
     Trust.UNKNOWN_DEVICE: (
-        "I do not know the device that sent this (it may have been signed out), so I did nothing; send it again from another one."
+        "I do not know the device that sent this (it may have been signed out), so I did nothing; "
+        "send it again from another one."
     ),
     Trust.FORWARDED: (
         "The key to your message came from another device than yours, so I did nothing; send it again as a new message."
     ),
     Trust.CROSS_SIGNED_UNTRUSTED: (
-        "Your cross-signing identity is not the one I first saw from you, so I did nothing; if you reset it yourself, ask an administrator."
+        "Your cross-signing identity is not the one I first saw from you, so I did nothing; "
+        "if you reset it yourself, ask an administrator."
     ),
 }

@@ -15,7 +15,7 @@ from .access import AccessPolicy, Allowed, Refused
 from .errors import ClusterError, SettingsProblem
 from .grammar import ALL, WORDS, Fault, Misunderstood
 from .inbox import Age, age
-from .models import AuditEntry, Command, Outcome, Phase, Progress, Requester, Result, Right, RolloutStatus, Trust, Verb
+from .models import AuditEntry, Command, Outcome, Phase, Progress, Requester, Result, Right, Trust, Verb
 from .progress import Anchor, ProgressMessage
 from .settings import Settings, Target, cautions
 from .toggle import ToggleService
@@ -103,7 +103,7 @@ class Answers:
         try:
             if not await self._ledger.receive(entry):
                 return
-        except Exception:  # a boundary: whatever the database did, nothing may run that is not written down
+        except Exception:  # noqa: BLE001 - a boundary: whatever the database did, nothing may run that is not written down
             self._log.exception("event=%s command=not_stored", entry.event)
             await asked.reply.finish(render.not_written_down())
             return
@@ -121,7 +121,7 @@ class Answers:
         )
         try:
             await self._ledger.finish(entry)
-        except Exception:  # a boundary: the person has the answer; what is missing is the administrator's
+        except Exception:  # noqa: BLE001 - a boundary: the person has the answer; what is missing is the administrator's
             self._log.exception("event=%s outcome=not_stored", entry.event)
 
 
@@ -261,13 +261,13 @@ class _Asked:
         rights: list[tuple[Target, Sequence[Right] | ClusterError]] = []
         if not isinstance(version, ClusterError):
             mine = {target.name: target for target in self._mine(Verb.START)}
-            rights = [(mine[name], found) for name, found in await _side_by_side(self._service.rights, mine.values())]
+            rights = [
+                (mine[name], found) for name, found in await _side_by_side(self._service.rights, tuple(mine.values()))
+            ]
         device, fingerprint, trust = await self._answers._own_device()
         problems = (*self._in_force.problems, *cautions(self._settings))
         return render.check(
-            render.CheckView(
-                self.line.requester, self._settings, version, seconds, rights, device, fingerprint, trust, problems
-            )
+            render.CheckView(self.line.requester, version, seconds, rights, device, fingerprint, trust, problems)
         )
 
 

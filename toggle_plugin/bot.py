@@ -1,7 +1,7 @@
 """The composition root: wires the parts in `start`, undoes that in `stop`, swaps the settings on a reload.
 
-`start` never raises: maubot registers handlers before it, and an instance whose start failed would stay half alive. What
-is wrong is a state that `check`, ``/readyz`` and the log report.
+`start` never raises: maubot registers handlers before it, and an instance whose start failed would stay half alive.
+What is wrong is a state that `check`, ``/readyz`` and the log report.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from aiohttp.web import HTTPBadRequest
-from maubot import Plugin
+from maubot.plugin_base import Plugin
 from mautrix.types import RoomID
 from mautrix.util.async_db import Database, UpgradeTable
 from mautrix.util.config import BaseProxyConfig
@@ -57,11 +57,13 @@ class ToggleBot(Plugin):
         try:
             self._load_settings()
             self._wire()
-        except Exception:  # a boundary, see the module's docstring
+        except Exception:
             self.log.exception("start=failed")
-            self._in_force = InForce(Settings(), (SettingsProblem("", "the instance did not start; maubot's log says why"),))
+            self._in_force = InForce(
+                Settings(), (SettingsProblem("", "the instance did not start; maubot's log says why"),)
+            )
             return
-        # In the background, for it imports for half a second and may wait for a file or a name: only the log needs it now.
+        # In the background, for it may wait for the network, and so far only the log needs it.
         self._first_contact = asyncio.create_task(self._connection.try_now())
 
     async def stop(self) -> None:

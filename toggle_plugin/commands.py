@@ -11,10 +11,11 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
-from maubot import MessageEvent
 from maubot.handlers import command, event
-from mautrix.types import EncryptedEvent, EventType, Membership, StateEvent
+from maubot.matrix import MaubotMessageEvent as MessageEvent
+from mautrix.types import EncryptedEvent, EventType, Membership, MemberStateEventContent, StateEvent
 
 from . import render
 from .access import ACCEPTED, AccessPolicy, Ignored
@@ -28,6 +29,10 @@ from .rooms import Rooms
 from .settings import BareCommands, Settings
 from .strangers import Strangers
 from .trust import Arrivals
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_on = cast("Callable[[EventType], Callable[[_F], _F]]", event.on)
+"""maubot's decorator returns the method that it marks, but is typed for another use."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Commands:
         """``!toggle …``"""
         await self._take(evt, line, prefixed=True)
 
-    @event.on(EventType.ROOM_MESSAGE)
+    @_on(EventType.ROOM_MESSAGE)
     async def message(self, evt: MessageEvent) -> None:
         """Bare words, and the prefix where maubot's own parser does not see it (white space before or behind it)."""
         if not self._inbox.counts(evt):
@@ -76,16 +81,19 @@ class Commands:
         line = strip_prefix(body, self.word)
         await self._take(evt, body if line is None else line, prefixed=line is not None)
 
-    @event.on(EventType.ROOM_ENCRYPTED)
+    @_on(EventType.ROOM_ENCRYPTED)
     async def encrypted(self, evt: EncryptedEvent) -> None:
         """Keeps the event as it came: its decrypted twin does not tell how that was."""
         if self._policy().knows(evt.sender):
             self._parts.arrivals.remember(evt)
 
-    @event.on(EventType.ROOM_MEMBER)
+    @_on(EventType.ROOM_MEMBER)
     async def member(self, evt: StateEvent) -> None:
         """Invites, accepted from those who may command us, into the rooms where they may."""
-        if evt.state_key != self._parts.own_user or evt.content.membership != Membership.INVITE:
+        content = evt.content
+        if evt.state_key != self._parts.own_user or not isinstance(content, MemberStateEventContent):
+            return
+        if content.membership != Membership.INVITE:
             return
         decision = self._policy().invitation(evt.sender, evt.room_id)
         if isinstance(decision, Ignored):
@@ -108,7 +116,7 @@ class Commands:
         try:
             await self._parts.join(room)
             self._log.info("joined room=%s invited_by=%s", room, user)
-        except Exception as error:  # a boundary: whatever the homeserver said, it is the administrator's to read
+        except Exception as error:  # noqa: BLE001 - a boundary: whatever the homeserver said, it is the administrator's to read
             self._log.warning("join=failed room=%s invited_by=%s error=%r", room, user, error)
 
     def _policy(self) -> AccessPolicy:
@@ -141,12 +149,14 @@ class Commands:
             if prefixed or await self._is_for_us(evt, parsed, in_force.settings.bare_commands):
                 await self._answer(evt, parsed, prefixed, in_force)
 
-    async def _answer(self, evt: MessageEvent, parsed: Command | Misunderstood, prefixed: bool, in_force: InForce) -> None:
+    async def _answer(
+        self, evt: MessageEvent, parsed: Command | Misunderstood, prefixed: bool, in_force: InForce
+    ) -> None:
         reply = ProgressMessage(self._parts.outbox, Anchor.of(evt), self._log)
         try:
             line = await self._line(evt, parsed, not prefixed, in_force.settings)
             await self._parts.answers.answer(line, reply, in_force)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a boundary: the person gets an answer, the log the reason
             self._log.exception("event=%s room=%s user=%s outcome=error", evt.event_id, evt.room_id, evt.sender)
             await reply.finish(render.went_wrong())
         finally:

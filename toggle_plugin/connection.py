@@ -1,4 +1,7 @@
-"""The one connection to the cluster: made when first needed, tried again while it cannot be made, replaced when the settings name another."""
+"""The one connection to the cluster.
+
+Made when it is first needed, tried again while it cannot be made, replaced when the settings name another cluster.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class ToggleError(Exception):
 
 
 class SettingsProblem:
-    """One thing that is wrong in the settings: where (`path`, as ``targets.web.replicas``), and what to write instead."""
+    """One thing that is wrong: where (`path`, as ``targets.web.replicas``), and what to write instead."""
 
     __slots__ = ("path", "text")
 

@@ -20,7 +20,7 @@ from .rollout import observed, rollout_status
 LOOK_EVERY = 2.0
 """Seconds between two looks at the pods of a roll-out that is not complete; the workload itself is watched."""
 SETTLE = 2.0
-"""Seconds that a workload must stay ready to be believed: without a probe, a container that exits at once is ready for a moment."""
+"""Seconds that it must stay ready to be believed: without a probe, a container that exits at once is ready first."""
 PATIENCE = 10.0
 """Seconds that a workload must be stuck without a break before somebody is called."""
 
@@ -116,14 +116,14 @@ class Follower:
         """The newest status."""
 
     async def follow(self, timeout: float) -> End:
-        """Follow for at most `timeout` seconds. Raises ClusterError when it cannot go on (deleted, a right is missing)."""
-        work = asyncio.ensure_future(self._to_the_end())
-        newer = asyncio.ensure_future(self._following.superseded.wait())
+        """Follow for at most `timeout` seconds. Raises ClusterError when it cannot go on (deleted, no right)."""
+        work: asyncio.Future[Any] = asyncio.ensure_future(self._to_the_end())
+        newer: asyncio.Future[Any] = asyncio.ensure_future(self._following.superseded.wait())
         try:
             await asyncio.wait({work, newer}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if self._following.superseded.is_set():
                 return End.SUPERSEDED
-            return work.result() if work.done() else End.TIMED_OUT
+            return End(work.result()) if work.done() else End.TIMED_OUT
         finally:
             await cancelled(newer, work)
 
@@ -148,7 +148,7 @@ class Follower:
 
     async def _pause(self, watch: asyncio.Future[None]) -> None:
         """Until there is news, or it is time to look at the pods, or to believe that it is ready."""
-        news = asyncio.ensure_future(self._news.wait())
+        news: asyncio.Future[Any] = asyncio.ensure_future(self._news.wait())
         try:
             await asyncio.wait({news, watch}, timeout=LOOK_EVERY / 2, return_when=asyncio.FIRST_COMPLETED)
         finally:

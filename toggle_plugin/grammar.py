@@ -49,7 +49,7 @@ class Misunderstood:
 
 
 def parse(line: str, targets: Iterable[str]) -> Command | Misunderstood:
-    """The command in `line`: a verb, then at most one of `targets` (or ``all`` for `status`); any case, any white space."""
+    """The command in `line`: a verb, then at most one of `targets` (``all`` for `status`), in any case."""
     words = line.casefold().split()
     if not words:
         return Misunderstood(Fault.EMPTY)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import cast
+
 from mautrix.util.async_db import Connection, UpgradeTable
 
 upgrade_table = UpgradeTable()
 
 
-@upgrade_table.register(description="Commands received and done, and replica counts to restore")  # type: ignore[arg-type]
+_Upgrade = Callable[[Connection], Awaitable[None]]
+_register = cast("Callable[..., Callable[[_Upgrade], _Upgrade]]", upgrade_table.register)
+
+
+@_register(description="Commands received and done, and replica counts to restore")
 async def upgrade_v1(conn: Connection) -> None:
     await conn.execute(
         """CREATE TABLE command (

@@ -121,7 +121,7 @@ class Container:
 
     Attributes:
         waiting_reason: for example ``ImagePullBackOff``; empty when it is not waiting.
-        exit_code, exit_reason: of the current or, failing that, the last termination; None and empty when there was none.
+        exit_code, exit_reason: of the current or, failing that, the last termination; None and empty without one.
     """
 
     name: str

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from aiohttp import ClientError, ClientTimeout
@@ -24,7 +25,7 @@ from mautrix.types import EventType, MessageEventContent, RoomID
 TIMEOUT = 30.0
 """Seconds for one request."""
 GIVE_UP = 15 * 60.0
-"""Seconds that one event is tried for when the homeserver does not answer; limits are waited for as long as it takes."""
+"""Seconds that one event is tried for when the homeserver does not answer; limits are waited for without end."""
 BACKOFF_MAX = 30.0
 LIMIT_WITHOUT_A_NUMBER = 5.0
 """Seconds to wait where a limit does not say: one message in five seconds is the stock limit."""
@@ -190,7 +191,10 @@ class Outbox:
         try:
             encrypted = await self._whole(self._client.encrypt(RoomID(room), EventType.ROOM_MESSAGE, content))
         except MatrixRequestError as error:
-            again = error.http_status == 429 or error.http_status >= 500
+            again = (
+                error.http_status == HTTPStatus.TOO_MANY_REQUESTS
+                or error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            )
             raise (_TryAgain if again else NotSent)(f"encrypting: {error!r}") from error
         except (ClientError, OSError, asyncio.TimeoutError, MatrixConnectionError) as error:
             raise _TryAgain(f"encrypting: {error!r}") from error
@@ -200,11 +204,13 @@ class Outbox:
 
     async def _put(self, room: str, kind: EventType, content: Any, transaction: str) -> str:
         api = self._client.api
-        path = str(Path.v3.rooms[RoomID(room)].send[kind][transaction])
+        path = str(Path.v3.rooms[RoomID(room)].send[str(kind)][transaction])
         url = api.base_url.with_path(f"{api.base_url.raw_path.rstrip('/')}{path}", encoded=True)
         headers = {"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"}
         try:
-            request = api.session.put(url, data=json.dumps(content), headers=headers, timeout=ClientTimeout(total=TIMEOUT))
+            request = api.session.put(
+                url, data=json.dumps(content), headers=headers, timeout=ClientTimeout(total=TIMEOUT)
+            )
             async with request as response:
                 return _event_id(response.status, _json(await response.read()))
         except (ClientError, OSError, asyncio.TimeoutError) as error:
@@ -232,11 +238,11 @@ def _json(body: bytes) -> dict[str, Any]:
 
 def _event_id(status: int, body: dict[str, Any]) -> str:
     """The event ID in the homeserver's answer, or what to do without one."""
-    if status == 200 and isinstance(body.get("event_id"), str):
+    if status == HTTPStatus.OK and isinstance(body.get("event_id"), str):
         return str(body["event_id"])
-    if status == 429 or body.get("errcode") == "M_LIMIT_EXCEEDED":
+    if status == HTTPStatus.TOO_MANY_REQUESTS or body.get("errcode") == "M_LIMIT_EXCEEDED":
         wait = body.get("retry_after_ms")
         raise _Limited(wait / 1000 if isinstance(wait, (int, float)) and wait > 0 else LIMIT_WITHOUT_A_NUMBER)
-    if status == 200 or status >= 500:
+    if status == HTTPStatus.OK or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise _TryAgain(f"status {status}")
     raise NotSent(f"the homeserver refused it: {status} {body.get('errcode', '')} {str(body.get('error', ''))[:200]}")

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 
 from maubot.matrix import parse_formatted
-from mautrix.types import Format, MessageEvent, MessageType, TextMessageEventContent
+from mautrix.types import EventID, Format, MessageEvent, MessageType, TextMessageEventContent
 
 from .outbox import EDIT, FINAL, FIRST, NotSent, Outbox
 
@@ -27,13 +28,13 @@ class Anchor:
     """Where a reply goes: below an event, in its thread if it is in one."""
 
     room: str
-    event: str
+    event: EventID
     user: str
-    thread: str = ""
+    thread: EventID | None = None
 
     @classmethod
     def of(cls, event: MessageEvent) -> Anchor:
-        return cls(event.room_id, event.event_id, event.sender, event.content.get_thread_parent() or "")
+        return cls(event.room_id, event.event_id, event.sender, event.content.get_thread_parent())
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,13 @@ class ProgressMessage:
         self._outbox = outbox
         self._anchor = anchor
         self._log = log
-        self._event_id: str | None = None
+        self._event_id: EventID | None = None
         self._newest = ""
         self._sending = ""
         self._sent = ""
         self._call = ""
         self._calling = False
-        self._final = False
+        self._finishing = asyncio.Event()
         self._changed = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
         self._calls: list[asyncio.Task[None]] = []
@@ -115,7 +116,8 @@ class ProgressMessage:
 
     async def finish(self, markdown: str, call: str = "") -> None:
         """The last state; `call`, where given, is said to the person who waits. Returns when everything is sent."""
-        self._final, self._call = True, call
+        self._finishing.set()
+        self._call = call
         self.show(markdown)
         if self._sender is not None:
             await self._sender
@@ -140,16 +142,15 @@ class ProgressMessage:
             await self._changed.wait()
             self._changed.clear()
             await self._send()
-            if self._final and not self._changed.is_set():
+            if self._finishing.is_set() and not self._changed.is_set():
                 return
-            if not self._final:
+            if not self._finishing.is_set():
                 await self._pace()
 
     async def _pace(self) -> None:
         """Leave time between two edits, but none before the last."""
-        ends = asyncio.get_running_loop().time() + PACE
-        while not self._final and (left := ends - asyncio.get_running_loop().time()) > 0:
-            await asyncio.sleep(min(left, 0.1))
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._finishing.wait(), PACE)
 
     async def _send(self) -> None:
         try:
@@ -157,12 +158,14 @@ class ProgressMessage:
             if event_id is not None:
                 self._sent = self._sending
                 self._call = "" if self._calling else self._call
-                self._event_id = self._event_id or event_id
+                self._event_id = self._event_id or EventID(event_id)
         except NotSent as error:
-            self._log.error("room=%s event=%s reply=not_sent error=%r", self._anchor.room, self._anchor.event, str(error))
+            self._log.error(
+                "room=%s event=%s reply=not_sent error=%r", self._anchor.room, self._anchor.event, str(error)
+            )
 
     def _urgency(self) -> int:
-        if self._final:
+        if self._finishing.is_set():
             return FINAL
         return EDIT if self._event_id else FIRST
 
@@ -188,4 +191,6 @@ class ProgressMessage:
         try:
             await self._outbox.send(self._anchor.room, content, lambda: FINAL)
         except NotSent as error:
-            self._log.error("room=%s event=%s call=not_sent error=%r", self._anchor.room, self._anchor.event, str(error))
+            self._log.error(
+                "room=%s event=%s call=not_sent error=%r", self._anchor.room, self._anchor.event, str(error)
+            )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .errors import ClusterError, SettingsProblem, summary
 from .grammar import Fault, Misunderstood
 from .models import Outcome, Phase, Progress, Requester, Result, Right, RolloutStatus, Trust, Verb
-from .settings import Settings, Target, format_duration
+from .settings import Target, format_duration
 
 _MARKS = {Phase.OFF: "⚪", Phase.STARTING: "🟡", Phase.RUNNING: "🟢", Phase.STOPPING: "🟠", Phase.STUCK: "🔴"}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
@@ -31,6 +31,8 @@ _TRUST_WORDS = {
     Trust.CROSS_SIGNED_TRUSTED: "verified by its owner (cross-signed)",
     Trust.VERIFIED: "verified",
 }
+TENTHS_BELOW = 10.0
+"""Seconds below which tenths are shown."""
 WORD_LENGTH = 40
 """Characters of somebody's own word that are shown back."""
 
@@ -147,7 +149,7 @@ def _help_line(view: HelpView, verb: Verb) -> str:
     words = {Verb.START: "start (or on)", Verb.STOP: "stop (or off)"}.get(verb, verb.value)
     line = f"{_code(view.prefix + verb.value)}"
     if " (" in words:
-        line += f" {escape(words[words.index('('):])}"
+        line += f" {escape(words[words.index('(') :])}"
     if len(names) > 1:
         more = [*names, "all"] if verb is Verb.STATUS else names
         line += f" and one of {', '.join(strong(name) for name in more)}"
@@ -208,17 +210,17 @@ def too_old(maximum: float, seconds: float) -> str:
 
 
 def from_the_future(seconds: float) -> str:
-    return (
-        f"Not executed: your message claims to be {format_duration(seconds)} in the future; the clock of your homeserver or mine is wrong."
-    )
+    ahead = format_duration(seconds)
+    return f"Not executed: your message claims to be {ahead} in the future; your homeserver's clock or mine is wrong."
 
 
 def broken_settings(problems: Sequence[SettingsProblem]) -> str:
-    return f"My settings cannot be used, so I do nothing until an administrator mends them in maubot: {escape(summary(problems))}"
+    what = escape(summary(problems))
+    return f"My settings cannot be used, so I do nothing until an administrator mends them in maubot: {what}"
 
 
 def not_written_down() -> str:
-    return "I could not write your command down in my database, so I did not run it; the log has the details. Send it again later."
+    return "I could not write your command down in my database, so I did not run it; send it again later."
 
 
 def went_wrong() -> str:
@@ -236,7 +238,6 @@ class CheckView:
     """
 
     requester: Requester
-    settings: Settings
     version: str | ClusterError
     seconds: float
     rights: Sequence[tuple[Target, Sequence[Right] | ClusterError]]
@@ -281,7 +282,9 @@ def _your_device(requester: Requester) -> str:
     if not requester.encrypted:
         return "⚠️ Your message was not encrypted."
     device = f"{_code(requester.device)}, " if requester.device else ""
-    return f"✅ Your device: {device}{_TRUST_WORDS[requester.trust]}; fingerprint {_code(spaced(requester.fingerprint))}."
+    return (
+        f"✅ Your device: {device}{_TRUST_WORDS[requester.trust]}; fingerprint {_code(spaced(requester.fingerprint))}."
+    )
 
 
 def _my_device(view: CheckView) -> str:
@@ -303,4 +306,4 @@ def _with_note(line: str, note: str) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 10 else format_duration(seconds)
+    return f"{seconds:.1f} s" if seconds < TENTHS_BELOW else format_duration(seconds)

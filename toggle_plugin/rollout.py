@@ -1,7 +1,7 @@
 """Where a roll-out stands, by kubectl's own rules, and why it is stuck. Pure: objects in, `RolloutStatus` out.
 
-The rules are those of ``kubectl rollout status`` (k8s.io/kubectl, pkg/polymorphichelpers/rollout_status.go); the reasons come
-from conditions, pods and events, in this order, because a pod says more than its workload.
+The rules are those of ``kubectl rollout status`` (k8s.io/kubectl, pkg/polymorphichelpers/rollout_status.go); the
+reasons come from pods and events first, because a pod says more than its workload, then from conditions.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from .models import ClusterEvent, Condition, Container, Phase, Pod, RolloutStatus, Workload
 
 REASON_LENGTH = 200
+FAILED_PROBES = 3
+"""Probe failures that are more than a slow start (kubelet's own default threshold)."""
 _IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _VOLUME_EVENTS = frozenset({"FailedMount", "FailedAttachVolume"})
@@ -51,7 +53,7 @@ def _deployment_waits(workload: Workload) -> str:
     if workload.replicas > workload.updated:
         return f"{workload.replicas - workload.updated} old pods are still there"
     if workload.available < workload.updated:
-        return ""  if workload.updated == 0 else _of("available", workload.available, workload.updated)
+        return "" if workload.updated == 0 else _of("available", workload.available, workload.updated)
     return ""
 
 
@@ -106,7 +108,7 @@ def _pod_reason(pod: Pod, events: Sequence[ClusterEvent]) -> str:
     for event in about:
         if event.reason in _VOLUME_EVENTS:
             return f"pod {pod.name} waits for a volume: {shorten(event.message)}"
-        if event.reason == "Unhealthy" and pod.phase == "Running" and not pod.ready and event.count >= 3:
+        if event.reason == "Unhealthy" and pod.phase == "Running" and not pod.ready and event.count >= FAILED_PROBES:
             return f"pod {pod.name} runs but fails its probe ({event.count} times): {shorten(event.message)}"
     return ""
 

@@ -5,8 +5,15 @@ from __future__ import annotations
 import logging
 
 from mautrix.client import Client
+from mautrix.client.state_store import StateStore
 from mautrix.errors import MNotFound
 from mautrix.types import EventType, Membership, RoomID, UserID
+
+
+def _store(client: Client) -> StateStore:
+    if client.state_store is None:
+        raise RuntimeError("maubot gives every client a state store")
+    return client.state_store
 
 
 class Rooms:
@@ -18,26 +25,26 @@ class Rooms:
 
     async def encrypted(self, room: str) -> bool:
         """Whether `room` is encrypted; yes where that cannot be found out, for then nothing is sent in plaintext."""
-        known = await self._client.state_store.is_encrypted(RoomID(room))
+        known = await _store(self._client).is_encrypted(RoomID(room))
         if known is not None:
             return bool(known)
         try:
             await self._client.get_state_event(RoomID(room), EventType.ROOM_ENCRYPTION)
         except MNotFound:
             return False
-        except Exception as error:  # a boundary: whatever the homeserver did, the safe answer is the same
+        except Exception as error:  # noqa: BLE001 - a boundary: whatever the homeserver did, the safe answer is the same
             self._log.warning("room=%s encryption=unknown error=%r", room, error)
         return True
 
     async def alone(self, room: str, user: str) -> bool:
         """Whether `user` and we are the only members of `room`."""
-        store = self._client.state_store
         try:
+            store = _store(self._client)
             if await store.has_full_member_list(RoomID(room)):
                 members = await store.get_members(RoomID(room), (Membership.JOIN,))
             else:
                 members = list(await self._client.get_joined_members(RoomID(room)))
-        except Exception as error:  # a boundary: not knowing means not alone, and so silence
+        except Exception as error:  # noqa: BLE001 - a boundary: not knowing means not alone, and so silence
             self._log.warning("room=%s members=unknown error=%r", room, error)
             return False
         return set(members) == {UserID(user), self._client.mxid}

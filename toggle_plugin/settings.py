@@ -1,7 +1,7 @@
 """The instance's settings: from the YAML mapping to one frozen value, or to every problem at once.
 
-It reads plain mappings and knows neither maubot nor YAML. Whatever it refuses it refuses with the key's path and what to
-write instead; it never guesses.
+It reads plain mappings and knows neither maubot nor YAML. Whatever it refuses it refuses with the key's path and what
+to write instead; it never guesses.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .models import Verb, WorkloadRef
 KINDS = ("Deployment", "StatefulSet")
 MAX_REPLICAS = 1000
 RESTORE = "restore"
+DEFAULT_REPLICAS: int | None = 1
 SHORTEST, LONGEST = 5.0, 24 * 3600.0
 """Bounds of every duration, in seconds: less than network jitter, or more than a day, is a slip of the pen."""
 
@@ -65,7 +66,7 @@ class Target:
 
     name: str
     ref: WorkloadRef
-    replicas: int | None = 1
+    replicas: int | None = DEFAULT_REPLICAS
     allowed_users: frozenset[str] | None = None
 
 
@@ -92,7 +93,7 @@ KEYS = tuple(item.name for item in fields(Settings))
 _TARGET_KEYS = ("kind", "namespace", "name", "replicas", "allowed_users")
 
 
-def parse_settings(raw: Mapping[str, Any]) -> Settings:
+def parse_settings(raw: object) -> Settings:
     """The settings in `raw`.
 
     Raises:
@@ -104,8 +105,8 @@ def parse_settings(raw: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def read_settings(raw: Mapping[str, Any]) -> tuple[Settings, tuple[SettingsProblem, ...]]:
-    """What can be read of `raw`, the defaults for the rest, and every problem: so a broken start can still tell whom to ask."""
+def read_settings(raw: object) -> tuple[Settings, tuple[SettingsProblem, ...]]:
+    """What can be read of `raw`, the defaults for the rest, and every problem: a broken start still has to answer."""
     if not isinstance(raw, Mapping):
         return Settings(), (SettingsProblem("", "write settings as `key: value` lines"),)
     reader = _Reader()
@@ -137,9 +138,13 @@ def cautions(settings: Settings) -> tuple[SettingsProblem, ...]:
     for target in settings.targets.values():
         found += _unreachable_users(target, settings.allowed_users)
     if not settings.require_encryption:
-        found.append(SettingsProblem("require_encryption", "is false, so the homeserver can write commands in anybody's name"))
+        found.append(
+            SettingsProblem("require_encryption", "is false, so the homeserver can write commands in anybody's name")
+        )
     if settings.minimum_trust is MinimumTrust.UNVERIFIED:
-        found.append(SettingsProblem("minimum_trust", "is unverified, so a device that the homeserver added is believed"))
+        found.append(
+            SettingsProblem("minimum_trust", "is unverified, so a device that the homeserver added is believed")
+        )
     return tuple(found)
 
 
@@ -215,7 +220,9 @@ class _Reader:
         if value is None:
             return MappingProxyType({})
         if not isinstance(value, Mapping):
-            self.problems.append(SettingsProblem("targets", "write a mapping: a name for each, and its keys indented below"))
+            self.problems.append(
+                SettingsProblem("targets", "write a mapping: a name for each, and its keys indented below")
+            )
             return MappingProxyType({})
         found = (self.target(name, body) for name, body in value.items())
         return MappingProxyType({target.name: target for target in found if target is not None})
@@ -231,7 +238,7 @@ class _Reader:
         kind = self.read(body, "kind", _kind, KINDS[0], path=f"{path}.kind")
         namespace = self.required(body, "namespace", _namespace, path)
         workload = self.required(body, "name", _workload_name, path)
-        replicas = self.read(body, "replicas", _replicas, 1, path=f"{path}.replicas")
+        replicas = self.read(body, "replicas", _replicas, DEFAULT_REPLICAS, path=f"{path}.replicas")
         users = self.members(body, "allowed_users", _user, path=f"{path}.allowed_users")
         if len(self.problems) > before:
             return None
@@ -246,7 +253,11 @@ class _Reader:
 
 def _unknown_key(key: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1)
-    return f"there is no such key; did you mean {near[0]}?" if near else f"there is no such key; there are {', '.join(known)}"
+    return (
+        f"there is no such key; did you mean {near[0]}?"
+        if near
+        else f"there is no such key; there are {', '.join(known)}"
+    )
 
 
 def _found(value: Any) -> str:
@@ -274,7 +285,9 @@ _user = _matching(_USER, "write a Matrix ID such as @alice:example.org, in quote
 
 def _room(value: Any) -> str:
     if isinstance(value, str) and value.startswith("#"):
-        raise ValueError("write the room's ID, which begins with !, instead of its address (Element: room settings, Advanced)")
+        raise ValueError(
+            "write the room's ID, which begins with !, instead of its address (Element: room settings, Advanced)"
+        )
     return _matching(_ROOM, "write a room ID such as !abc:example.org, in quotes")(value)
 
 
@@ -313,14 +326,18 @@ def _bounded_duration(value: Any) -> float:
         raise ValueError(f"write a duration with its unit, such as 90s, 2m or 2h30m{_found(value)}")
     seconds = parse_duration(value)
     if not SHORTEST <= seconds <= LONGEST:
-        raise ValueError(f"write a duration from {format_duration(SHORTEST)} to {format_duration(LONGEST)}{_found(value)}")
+        raise ValueError(
+            f"write a duration from {format_duration(SHORTEST)} to {format_duration(LONGEST)}{_found(value)}"
+        )
     return seconds
 
 
 def _path(value: Any) -> str:
     # Somebody may paste the file itself, credentials and all: nothing of it is shown.
     if not isinstance(value, str) or "\n" in value.strip() or (value.strip() and not value.strip().startswith("/")):
-        raise ValueError("write the absolute path of a kubeconfig file, or leave it empty for the pod's service account")
+        raise ValueError(
+            "write the absolute path of a kubeconfig file, or leave it empty for the pod's service account"
+        )
     return value.strip()
 
 

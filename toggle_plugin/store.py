@@ -54,7 +54,8 @@ class Store:
     async def finish(self, entry: AuditEntry) -> None:
         """Write down how a command ended."""
         query = (
-            "UPDATE command SET workload=$2, outcome=$3, replicas_before=$4, replicas_after=$5, duration_ms=$6 WHERE event_id=$1"
+            "UPDATE command SET workload=$2, outcome=$3, replicas_before=$4, replicas_after=$5, duration_ms=$6 "
+            "WHERE event_id=$1"
         )
         values = (entry.workload, entry.outcome, entry.replicas_before, entry.replicas_after, entry.duration_ms)
         await self._whole(self._database.execute(query, entry.event, *values))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 AGAIN = 3600.0
 """Seconds until the same person in the same room is named again."""
+MINUTE = 60.0
 PER_MINUTE = 10
 REMEMBERED = 256
 
@@ -45,12 +46,18 @@ class Strangers:
         if len(self._named) > REMEMBERED:
             self._named.popitem(last=False)
         self._log.info(
-            "ignored=%s user=%r room=%r setting=%s hint=%r", what, user, room, setting, f"to let them in, add them to {setting}"
-            if setting == "allowed_users" else "to allow the room, add its ID to allowed_rooms"
+            "ignored=%s user=%r room=%r setting=%s hint=%r",
+            what,
+            user,
+            room,
+            setting,
+            f"to let them in, add them to {setting}"
+            if setting == "allowed_users"
+            else "to allow the room, add its ID to allowed_rooms",
         )
 
     def _may_write(self, now: float) -> bool:
-        if now - self._minute >= 60:
+        if now - self._minute >= MINUTE:
             if self._unnamed:
                 self._log.info("ignored_more=%d", self._unnamed)
             self._minute, self._lines, self._unnamed = now, 0, 0

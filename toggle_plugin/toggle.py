@@ -1,7 +1,7 @@
 """The use cases: turn a workload on or off, and tell how it stands. One lock for each workload.
 
-It knows neither Matrix nor Kubernetes: what it needs of either side it declares as a Protocol (here and in `follow`), and
-whoever asks gets `Progress` while it lasts and an `Outcome` in the end.
+It knows neither Matrix nor Kubernetes: what it needs of either side it declares as a Protocol (here and in `follow`),
+and whoever asks gets `Progress` while it lasts and an `Outcome` in the end.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def plan(verb: Verb, workload: Workload, wanted: int | None, remembered: int | N
     if wanted is None:
         return Plan(remembered or 1, True, "" if remembered else "how many replicas it had is not known, so it gets 1")
     if workload.desired > wanted:
-        return Plan(workload.desired, False, f"it has {workload.desired} replicas, more than the {wanted} set, and keeps them")
+        return Plan(
+            workload.desired, False, f"it has {workload.desired} replicas, more than the {wanted} set, and keeps them"
+        )
     return Plan(wanted, workload.desired < wanted)
 
 

@@ -1,7 +1,7 @@
 """How a message arrived: encrypted or not, by which device, and how far that device is trusted.
 
-maubot 0.6.0 does not hand this on, and a later one takes it from a key of the event that a homeserver could have written.
-So it is read again from the encrypted event itself, and only if that holds the same words.
+maubot 0.6.0 does not hand this on, and a later one takes it from a key of the event that a homeserver could have
+written. So it is read again from the encrypted event itself, and only if that holds the same words.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 from mautrix.client import Client
 from mautrix.errors import DecryptionError
-from mautrix.types import DeviceLists, EncryptedEvent, Event, MessageEvent, RoomID, TrustState
+from mautrix.types import DeviceLists, EncryptedEvent, Event, MessageEvent, RoomID, TrustState, UserID
 
 from .models import Trust
 
@@ -77,7 +77,7 @@ class Arrivals:
         Args:
             accepted: where the trust is not one of these, the person's keys are asked for anew first, because a device
                 list can be out of date.
-            fetch: whether an encrypted event that is not at hand may be fetched: that is, whether the room is encrypted.
+            fetch: whether to fetch the encrypted event where it is not at hand: if the room is encrypted.
         """
         encrypted = self._encrypted.pop(event.event_id, None)
         if encrypted is None and fetch:
@@ -106,7 +106,7 @@ class Arrivals:
         # Client.get_event, not the subclass' one, which decrypts what it fetched and forgets that it did.
         try:
             found = await Client.get_event(self._client, event.room_id, event.event_id)
-        except Exception as error:  # a boundary: what cannot be proven to be encrypted counts as plain
+        except Exception as error:  # noqa: BLE001 - a boundary: what cannot be proven to be encrypted counts as plain
             self._log.warning("event=%s room=%s fetch=failed error=%r", event.event_id, event.room_id, error)
             return None
         return found if isinstance(found, EncryptedEvent) and found.sender == event.sender else None
@@ -116,10 +116,14 @@ class Arrivals:
         try:
             decrypted = await self._whole(crypto.decrypt_megolm_event(encrypted))
             if not _same_words(decrypted, event):
-                self._log.warning("event=%s room=%s sender=%s twin=differs", event.event_id, event.room_id, event.sender)
+                self._log.warning(
+                    "event=%s room=%s sender=%s twin=differs", event.event_id, event.room_id, event.sender
+                )
                 return PLAIN
             store = crypto.crypto_store
-            session = await self._whole(store.get_group_session(RoomID(encrypted.room_id), encrypted.content.session_id))
+            session = await self._whole(
+                store.get_group_session(RoomID(encrypted.room_id), encrypted.content.session_id)
+            )
             if session is None:
                 return PLAIN
             device = await self._whole(store.find_device_by_key(event.sender, session.sender_key))
@@ -131,8 +135,8 @@ class Arrivals:
 
     async def _refresh(self, user: str) -> None:
         try:
-            await self._whole(self._client.crypto.handle_device_lists(DeviceLists(changed=[user], left=[])))
-        except Exception as error:  # a boundary: without news the old answer stands
+            await self._whole(self._client.crypto.handle_device_lists(DeviceLists(changed=[UserID(user)], left=[])))
+        except Exception as error:  # noqa: BLE001 - a boundary: without news the old answer stands
             self._log.warning("user=%s keys=not_refreshed error=%r", user, error)
 
     async def _whole(self, work: Awaitable[T]) -> T:

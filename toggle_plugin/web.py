@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 from aiohttp.web import Request, Response, json_response
 from maubot.handlers import web
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_get = cast("Callable[[str], Callable[[_F], _F]]", web.get)
+"""maubot's decorator returns the method that it marks, but is typed for functions."""
 
 
 class Readiness:
@@ -14,7 +19,7 @@ class Readiness:
     def __init__(self, reasons: Callable[[], Sequence[str]]) -> None:
         self._reasons = reasons
 
-    @web.get("/readyz")
+    @_get("/readyz")
     async def readyz(self, _: Request) -> Response:
         reasons = list(self._reasons())
         return json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
