@@ -50,7 +50,7 @@ search_python() {
     for version in "${PYTHON_VERSIONS[@]}"; do
         while read -r candidate; do
             if take_python "$candidate" "$version" "$whole"; then return 0; fi
-        done < <(candidates "python$version" python3 python)
+        done < <(candidates "python$version" python3)
     done
     return 1
 }
@@ -194,12 +194,14 @@ import sys
 import zipfile
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import attr
-from maubot.loader import PluginMeta, ZippedPluginLoader
-from maubot.loader.zip import MaubotZipImportError
+from maubot.loader.meta import PluginMeta
+from maubot.loader.zip import MaubotZipImportError, ZippedPluginLoader
 from mautrix.types import SerializerError
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 META = Path("maubot.yaml")
 
@@ -212,13 +214,18 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def load_mapping() -> Any:
+    raw = YAML(typ="safe").load(META.read_text(encoding="utf-8"))
+    if not isinstance(raw, dict):
+        raise ValueError("it is not a mapping")
+    return raw
+
+
 def read_meta() -> PluginMeta:
     try:
-        raw = YAML(typ="safe").load(META.read_text(encoding="utf-8"))
-        if not isinstance(raw, dict):
-            raise Broken(f"{META} is not a mapping")
+        raw = load_mapping()
         meta = PluginMeta.deserialize(raw)
-    except (OSError, YAMLError, SerializerError, ValueError, TypeError) as error:
+    except (OSError, YAMLError, SerializerError, ValueError) as error:
         raise Broken(f"{META} cannot be used: {one_line(error)}") from error
     unknown = set(raw) - {field.name for field in attr.fields(PluginMeta)}
     if unknown:
@@ -277,7 +284,7 @@ def check_loads(path: Path) -> None:
     logging.disable()
     try:
         asyncio.run(ZippedPluginLoader(str(path)).load())
-    except MaubotZipImportError as error:
+    except (MaubotZipImportError, TypeError) as error:  # TypeError: the main class is no class
         cause = error.__cause__ or error.__context__
         reason = f": {type(cause).__name__}: {one_line(cause)}" if cause else ""
         raise Broken(f"maubot does not load it: {one_line(error)}{reason}") from error
@@ -310,6 +317,13 @@ PY
 
 # Prints the file's checksum and path, as sha256sum does.
 build_plugin() { (cd "$ROOT" && "$VENVS/maubot/bin/python" -I -c "$(plugin_program)" dist); }
+
+# For the tests and the demo: which of the files in dist/ is the one to use.
+name_plugin() {
+    local built
+    built=$(build_plugin)
+    export TOGGLE_MBP=$ROOT/${built#*  }
+}
 
 # --- The sub-commands -----------------------------------------------------------------------------------------------
 
@@ -380,8 +394,8 @@ run_test() {
     system_packages
     environments synapse maubot dev
     [[ $# != 0 ]] || run_lint
-    build_plugin >&2
-    read -ra ignored < <(unless_named "$@" | tr '\n' ' ') || true
+    name_plugin
+    mapfile -t ignored < <(unless_named "$@")
     cd "$ROOT"
     exec "$VENVS/dev/bin/python" -m pytest "${ignored[@]}" "$@"
 }
@@ -400,7 +414,7 @@ run_demo() {
         previous=$argument
     done
     environments synapse maubot stack
-    build_plugin >&2
+    name_plugin
     cd "$ROOT"
     exec "$VENVS/stack/bin/python" -m tests.stack.demo "${arguments[@]}"
 }
