@@ -35,22 +35,27 @@ class Watches:
 
     async def serve(self, request: web.BaseRequest, wanted: ResourceRequest) -> web.StreamResponse:
         """Answer a watch request until it ends."""
-        matches = matcher(wanted.resource, request.query)
         changes: asyncio.Queue[Change] = asyncio.Queue()
         unsubscribe = self._store.subscribe(changes.put_nowait)
         self._open[id(request)] = request
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
         try:
-            return await self._stream(request, wanted, matches, changes)
+            await self._stream(request, response, wanted, changes)
+        except ConnectionResetError:
+            pass  # the client has seen enough
         finally:
             del self._open[id(request)]
             unsubscribe()
+        return response
 
     async def _stream(
-        self, request: web.BaseRequest, wanted: ResourceRequest, matches: Matches, changes: asyncio.Queue[Change]
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(
-            headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
-        )
+        self,
+        request: web.BaseRequest,
+        response: web.StreamResponse,
+        wanted: ResourceRequest,
+        changes: asyncio.Queue[Change],
+    ) -> None:
+        matches = matcher(wanted.resource, request.query)
         first = list(self._begin(wanted, matches, request.query))
         await response.prepare(request)
         for event in first:
@@ -65,7 +70,6 @@ class Watches:
             for event in _events(change, wanted, matches):
                 await _write(response, event)
         await response.write_eof()
-        return response
 
     def _begin(self, wanted: ResourceRequest, matches: Matches, query: Mapping[str, str]) -> Iterator[Json]:
         version = query.get("resourceVersion", "")
