@@ -76,6 +76,7 @@ class ChatClient:
         self.account = account
         self.user_id = login.user_id
         self.device_id = login.device_id
+        self.access_token = login.access_token
         self.timeline = Timeline()
         path = ":memory:" if directory is None else str(directory / f"{login.device_id}.db")
         self._database = Database.create(f"sqlite:{path}", upgrade_table=PgCryptoStore.upgrade_table)

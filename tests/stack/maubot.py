@@ -59,27 +59,15 @@ class Maubot:
         self._process: ChildProcess | None = None
 
     @classmethod
-    async def start(cls, directory: Path, synapse: Synapse, environment: Mapping[str, str] | None = None) -> Maubot:
-        """Start one that keeps everything in `directory`, and wait until its API answers.
+    def prepare(cls, directory: Path, synapse: Synapse, environment: Mapping[str, str] | None = None) -> Maubot:
+        """Write the configuration of one that keeps everything in `directory` and knows `synapse`; nothing runs yet.
 
-        `synapse` has to answer only when a bot is to be logged in; `environment` is added to the process' own.
-
-        Raises:
-            ProcessFailed: it did not start; the message quotes its log.
+        `synapse` has to run only when a bot is to be logged in; `environment` is added to the process' own.
         """
-        maubot = cls.prepare(directory, synapse.server_name, synapse.url, synapse.registration_secret, environment)
-        await maubot.run()
-        return maubot
-
-    @classmethod
-    def prepare(
-        cls, directory: Path, server: str, url: str, secret: str, environment: Mapping[str, str] | None = None
-    ) -> Maubot:
-        """Write its configuration; nothing runs yet."""
         (directory / "plugins").mkdir(parents=True, exist_ok=True)
         port, password = free_port(), secrets.token_urlsafe(12)
         settings = configuration(port, password)
-        settings["homeservers"] = {server: {"url": url, "secret": secret}}
+        settings["homeservers"] = {synapse.server_name: {"url": synapse.url, "secret": synapse.registration_secret}}
         (directory / "config.yaml").write_text(json.dumps(settings))
         return cls(directory, port, password, environment or {})
 
@@ -90,17 +78,21 @@ class Maubot:
         return self._process
 
     async def run(self) -> None:
-        """Start the process, again if it ended, and wait until its API answers."""
-        python = interpreter("TOGGLE_MAUBOT_PYTHON", ".venv/maubot/bin/python")
+        """Start the process, again if it ended, and wait until its API answers.
+
+        Raises:
+            ProcessFailed: it did not start; the message quotes its log.
+        """
         # --no-update: else it writes the file again, with another secret, and every restart logs everybody out
-        command = (python, "-m", "maubot", "-c", "config.yaml", "--no-update")
+        command = (interpreter("maubot"), "-m", "maubot", "-c", "config.yaml", "--no-update")
         self._process = await ChildProcess.start(
             "maubot", command, directory=self.directory, log=self.log, environment=self._environment
         )
         await self._process.wait_until_ready(self.url + FEATURES)
 
     async def stop(self) -> None:
-        await self.process.stop()
+        if self._process is not None:
+            await self._process.stop()
 
     async def kill(self) -> None:
         """End it at once, as a crash would."""

@@ -103,6 +103,7 @@ class ChildProcess:
     async def stop(self, grace: float = 10) -> None:
         """SIGTERM, and SIGKILL for the whole group if it has not ended within `grace` seconds."""
         self._signal(signal.SIGTERM)
+        self.resume()
         try:
             await asyncio.wait_for(self._process.wait(), grace)
         except asyncio.TimeoutError:
@@ -114,6 +115,13 @@ class ChildProcess:
         """SIGKILL for the whole group, now."""
         self._signal(signal.SIGKILL)
         await self._process.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP: it goes on listening and never answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
         if self.running:  # else its number may be somebody else's by now

@@ -7,11 +7,11 @@ import hmac
 import json
 import os
 import secrets
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 
@@ -29,10 +29,10 @@ LOGGING = {
 }
 
 
-def interpreter(variable: str, default: str) -> str:
-    """The Python that the environment names, or the one at `default` in the repository, or our own."""
-    built = REPOSITORY / default
-    return os.environ.get(variable) or (str(built) if built.exists() else sys.executable)
+def interpreter(name: str) -> str:
+    """The Python of ``TOGGLE_<NAME>_PYTHON``, or that of the virtual environment `name` that build.sh makes."""
+    environments = Path(os.environ.get("TOGGLE_VENVS") or REPOSITORY / ".venv")
+    return os.environ.get(f"TOGGLE_{name.upper()}_PYTHON") or str(environments / name / "bin" / "python")
 
 
 @dataclass(frozen=True)
@@ -45,63 +45,79 @@ class Login:
 
 
 class Synapse:
-    """A running homeserver.
+    """A homeserver process; it can be stopped, killed, paused and started again on the same directory and port.
 
     Attributes:
         url: its client-server API, on 127.0.0.1.
         registration_secret: with which accounts are made.
+        log: the file that its log lines go to.
     """
 
-    def __init__(self, process: ChildProcess, url: str, registration_secret: str) -> None:
-        self.process = process
-        self.url = url
+    def __init__(self, directory: Path, port: int, registration_secret: str) -> None:
+        self.directory = directory
+        self.url = f"http://{LOOPBACK}:{port}"
         self.registration_secret = registration_secret
         self.server_name = SERVER_NAME
+        self.log = directory / "synapse.log"
+        self._process: ChildProcess | None = None
+        self._admin: Login | None = None
 
     @classmethod
-    async def start(cls, directory: Path, *, stock_message_limits: bool = False) -> Synapse:
-        """Start one that keeps everything in `directory`, and wait until it answers.
+    def prepare(cls, directory: Path, *, stock_message_limits: bool = False) -> Synapse:
+        """Write the configuration of one that keeps everything in `directory`; nothing runs yet.
 
         Args:
             stock_message_limits: 0.2 messages a second after 10, as Synapse comes; all other limits are always lifted.
-
-        Raises:
-            ProcessFailed: it did not start; the message quotes its log.
         """
         port, secret = free_port(), secrets.token_urlsafe()
         write_configuration(
             directory, configuration(directory, port, secret, stock_message_limits=stock_message_limits)
         )
-        python = interpreter("TOGGLE_SYNAPSE_PYTHON", ".venv/synapse/bin/python")
-        command = (python, "-m", "synapse.app.homeserver", "-c", "homeserver.yaml")
-        process = await ChildProcess.start("Synapse", command, directory=directory, log=directory / "synapse.log")
-        synapse = cls(process, f"http://{LOOPBACK}:{port}", secret)
-        await process.wait_until_ready(f"{synapse.url}/health")
-        return synapse
+        return cls(directory, port, secret)
 
-    async def register(self, name: str, password: str) -> str:
+    @property
+    def process(self) -> ChildProcess:
+        if self._process is None:
+            raise RuntimeError("Synapse was not started")
+        return self._process
+
+    async def run(self) -> None:
+        """Start the process, again if it ended, and wait until it answers.
+
+        Raises:
+            ProcessFailed: it did not start; the message quotes its log.
+        """
+        command = (interpreter("synapse"), "-m", "synapse.app.homeserver", "-c", "homeserver.yaml")
+        self._process = await ChildProcess.start("Synapse", command, directory=self.directory, log=self.log)
+        await self._process.wait_until_ready(f"{self.url}/health")
+
+    async def stop(self) -> None:
+        if self._process is not None:
+            await self._process.stop()
+
+    async def register(self, name: str, password: str, *, admin: bool = False) -> str:
         """Make an account and give back its user ID; no device is logged in."""
         path = "/_synapse/admin/v1/register"
         nonce = (await self.request("GET", path))["nonce"]
-        mac = registration_mac(self.registration_secret, nonce, name, password)
-        body = {
-            "nonce": nonce,
-            "username": name,
-            "password": password,
-            "admin": False,
-            "mac": mac,
-            "inhibit_login": True,
-        }
-        return str((await self.request("POST", path, body))["user_id"])
+        mac = registration_mac(self.registration_secret, nonce, name, password, admin=admin)
+        account = {"username": name, "password": password, "admin": admin, "inhibit_login": True}
+        return str((await self.request("POST", path, {**account, "nonce": nonce, "mac": mac}))["user_id"])
 
     async def login(self, name: str, password: str, device_name: str = "") -> Login:
         """Log a new device in."""
-        identifier = {"type": "m.id.user", "user": name}
-        body = {"type": "m.login.password", "identifier": identifier, "password": password}
-        answer = await self.request(
-            "POST", "/_matrix/client/v3/login", {**body, "initial_device_display_name": device_name}
-        )
+        proof = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": name}, "password": password}
+        body = {**proof, "initial_device_display_name": device_name}
+        answer = await self.request("POST", "/_matrix/client/v3/login", body)
         return Login(answer["user_id"], answer["device_id"], answer["access_token"])
+
+    async def lift_limits(self, user_id: str) -> None:
+        """Exempt an account from the limit on messages, as a homeserver's administrator can."""
+        if self._admin is None:
+            await self.register("admin", self.registration_secret, admin=True)
+            self._admin = await self.login("admin", self.registration_secret)
+        path = f"/_synapse/admin/v1/users/{quote(user_id)}/override_ratelimit"
+        unlimited = {"messages_per_second": 0, "burst_count": 0}
+        await self.request("POST", path, unlimited, token=self._admin.access_token)
 
     async def request(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, token: str = "") -> Any:
         """One API call.
@@ -116,9 +132,6 @@ class Synapse:
         ):
             response.raise_for_status()
             return await response.json()
-
-    async def stop(self) -> None:
-        await self.process.stop()
 
 
 def write_configuration(directory: Path, settings: Mapping[str, Any]) -> None:
@@ -175,7 +188,7 @@ def rate_limits(*, stock_message_limits: bool) -> dict[str, Any]:
     return lifted if stock_message_limits else {**lifted, "rc_message": UNLIMITED}
 
 
-def registration_mac(secret: str, nonce: str, name: str, password: str) -> str:
+def registration_mac(secret: str, nonce: str, name: str, password: str, *, admin: bool) -> str:
     """Proof that we know the registration secret, as Synapse's admin API wants it."""
-    fields = (nonce, name, password, "notadmin")
+    fields = (nonce, name, password, "admin" if admin else "notadmin")
     return hmac.new(secret.encode(), b"\x00".join(field.encode() for field in fields), hashlib.sha1).hexdigest()

@@ -1,0 +1,58 @@
+"""The stack as fixtures: servers once a session, everything else new for each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator
+
+import pytest
+
+from tests.stack.chat import ChatClient
+from tests.stack.processes import last_lines
+from tests.stack.stack import Servers, Stack
+
+
+@pytest.fixture(scope="session")
+async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Servers]:
+    """Synapse without limits on messages, and maubot with the plugin, for all tests."""
+    async with Servers.open(tmp_path_factory.mktemp("servers")) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+async def stock_servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Servers]:
+    """The same, with the limit on messages that Synapse comes with; it is started when a test asks for it."""
+    async with Servers.open(tmp_path_factory.mktemp("stock-servers"), stock_message_limits=True) as servers:
+        yield servers
+
+
+@pytest.fixture
+async def stack(servers: Servers) -> AsyncIterator[Stack]:
+    """A bot, its instance with the default settings, and a simulated cluster, for one test."""
+    async with servers.stack() as stack:
+        yield stack
+
+
+@pytest.fixture
+async def stock_stack(stock_servers: Servers) -> AsyncIterator[Stack]:
+    """The same on a homeserver that limits the bot; people are exempt unless they are made with `limited`."""
+    async with stock_servers.stack() as stack:
+        yield stack
+
+
+@pytest.fixture
+async def alice(stack: Stack) -> ChatClient:
+    """The person whom the default settings allow everything."""
+    return await stack.person("alice")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the instance logged beside a test that failed."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        for name, part in item.funcargs.items():
+            if isinstance(part, Stack):
+                report.sections.append((f"log of the instance of {name}", "\n".join(part.instance_log()[-60:])))
+            if isinstance(part, Servers):
+                report.sections.append((f"maubot's log of {name}", last_lines(part.maubot.log)))
+    return report
