@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from . import render
-from .access import AccessPolicy, Allowed, Refused
+from .access import TARGETED, AccessPolicy, Allowed, Refused
 from .errors import ClusterError, SettingsProblem
 from .grammar import ALL, WORDS, Fault, Misunderstood
 from .inbox import Age, age
@@ -211,7 +211,7 @@ class _Asked:
 
     def _help_view(self) -> render.HelpView:
         verbs = self._policy.verbs(self._user)
-        return render.HelpView(self.line.prefix, verbs, {verb: self._mine(verb) for verb in verbs})
+        return render.HelpView(self.line.prefix, verbs, {verb: self._mine(verb) for verb in verbs if verb in TARGETED})
 
     async def _status(self, command: Command) -> Ending:
         targets = self._mine(Verb.STATUS)

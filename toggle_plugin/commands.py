@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 
 from maubot.handlers import command, event
 from maubot.matrix import MaubotMessageEvent as MessageEvent
+from mautrix.client import SyncStream
 from mautrix.types import EncryptedEvent, EventType, Membership, MemberStateEventContent, StateEvent
 
 from . import render
@@ -93,7 +94,9 @@ class Commands:
         content = evt.content
         if evt.state_key != self._parts.own_user or not isinstance(content, MemberStateEventContent):
             return
-        if content.membership != Membership.INVITE:
+        # Once we have joined, the room's timeline holds the invite again.
+        pending = getattr(evt, "source", SyncStream.INTERNAL) & SyncStream.INVITED_ROOM
+        if content.membership != Membership.INVITE or not pending:
             return
         decision = self._policy().invitation(evt.sender, evt.room_id)
         if isinstance(decision, Ignored):

@@ -19,6 +19,8 @@ from .rollout import observed, rollout_status
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at the pods of a roll-out that is not complete; the workload itself is watched."""
+FIRST_PAUSE = 0.25
+"""Seconds until the first look without news; each next pause is twice as long, up to LOOK_EVERY."""
 SETTLE = 2.0
 """Seconds that it must stay ready to be believed: without a probe, a container that exits at once is ready first."""
 PATIENCE = 10.0
@@ -106,6 +108,7 @@ class Follower:
         self._log = log
         self._news = asyncio.Event()
         self._looked = time.monotonic()
+        self._pace = FIRST_PAUSE
         self._ready_since: float | None = None
         self._stuck_since: float | None = None
         self._alarmed = False
@@ -148,11 +151,17 @@ class Follower:
 
     async def _pause(self, watch: asyncio.Future[None]) -> None:
         """Until there is news, or it is time to look at the pods, or to believe that it is ready."""
+        timeout = self._pace
+        self._pace = min(2 * self._pace, LOOK_EVERY)
+        if self._ready_since is not None:
+            timeout = max(0.0, self._ready_since + SETTLE - time.monotonic())
         news: asyncio.Future[Any] = asyncio.ensure_future(self._news.wait())
         try:
-            await asyncio.wait({news, watch}, timeout=LOOK_EVERY / 2, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({news, watch}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await cancelled(news)
+        if self._news.is_set():
+            self._pace = FIRST_PAUSE
         self._news.clear()
 
     async def _look(self, workload: Workload) -> End | None:
@@ -173,6 +182,7 @@ class Follower:
         if status.phase is Phase.RUNNING or not (due or status.phase is Phase.OFF):
             return self._keeping_reason(status)
         self._looked = time.monotonic()
+        self._pace = FIRST_PAUSE
         return await diagnosed(self._cluster, workload, self._log)
 
     def _keeping_reason(self, status: RolloutStatus) -> RolloutStatus:

@@ -71,7 +71,7 @@ def _with_target(verb: Verb, word: str, targets: tuple[str, ...]) -> Command | M
 
 def nearest(word: str, names: Iterable[str]) -> str:
     """The one of `names` that `word` is most likely a slip of, or nothing."""
-    found = difflib.get_close_matches(word, list(names), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word, list(names), n=1, cutoff=0.7)
     return found[0] if found else ""
 
 
