@@ -95,7 +95,8 @@ install_packages() {
     have apt-get || die "missing: $*. Install it with this system's packages, then run this again."
     read -ra root < <(as_root) || die "missing: $*. Run this as root: apt-get install $*; then run this again."
     say "installing Debian's $*"
-    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q >&2
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q >&2 ||
+        say "apt-get update failed; what it knew before may do."
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@" >&2 ||
         die "apt-get could not install $*; see above."
 }

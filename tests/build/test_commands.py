@@ -1,0 +1,133 @@
+"""build.sh as a person, and as CI, meets it: help, mistakes, exit codes, what pytest and the demo are given."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import REPOSITORY, Checkout
+
+SUB_COMMANDS = ("plugin", "test", "demo", "lint", "format", "lock", "clean", "help")
+
+PRINT_ARGUMENTS = "import json, os, sys\nprint(json.dumps([os.getcwd(), os.environ['TOGGLE_MBP'], sys.argv[1:]]))\n"
+
+
+@pytest.mark.parametrize("asked", ["help", "--help", "-h"])
+def test_help_has_one_line_for_each_sub_command(checkout: Checkout, asked: str) -> None:
+    done = checkout.build(asked)
+    described = {
+        line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ") and len(line.split()) > 2
+    }
+    assert (done.returncode, done.stderr) == (0, "")
+    assert described == set(SUB_COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [("deploy",), ("plugin", "now"), ("lint", "-v"), ("lock", "--chekc")])
+def test_a_mistake_is_one_line_that_helps(checkout: Checkout, arguments: tuple[str, ...]) -> None:
+    done = checkout.build(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert arguments[0] in done.stderr
+    assert "./build.sh help" in done.stderr
+
+
+def test_no_sub_command_is_a_mistake_too(checkout: Checkout) -> None:
+    done = checkout.build()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "plugin" in done.stderr
+
+
+def test_it_works_from_any_directory(checkout: Checkout, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "else where"
+    elsewhere.mkdir()
+    done = checkout.build("plugin", cwd=elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert len(list((checkout.root / "dist").iterdir())) == 1
+    assert not list(elsewhere.iterdir())
+
+
+def test_ci_runs_the_tests_without_arguments_and_input(tmp_path: Path) -> None:
+    (tmp_path / ".ci").mkdir()
+    shutil.copy2(REPOSITORY / ".ci/run", tmp_path / ".ci/run")
+    stub = tmp_path / "build.sh"
+    stub.write_text('#!/bin/bash\necho "$# $1 [$(cat)]"\nexit 7\n')
+    stub.chmod(0o755)
+    done = subprocess.run([tmp_path / ".ci/run"], input="x", capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (7, "1 test []\n")
+
+
+@pytest.mark.parametrize(
+    ("test", "code"), [("def test_it(): pass", 0), ("def test_it(): assert 0", 1), ("", 5), ("import nothing_there", 2)]
+)
+def test_the_test_runner_has_the_last_word(checkout: Checkout, test: str, code: int) -> None:
+    checkout.write("tests/test_it.py", test)
+    done = checkout.build("test", "tests")
+    assert done.returncode == code
+    assert re.search(r" in \d+\.\d+s", done.stdout.splitlines()[-1])
+
+
+def test_clusters_and_benchmarks_are_tested_only_by_name(checkout: Checkout) -> None:
+    for directory in ("unit", "stack/cluster", "cluster", "bench"):
+        checkout.write(f"tests/{directory}/test_{directory[-5:]}.py", "def test_it(): pass")
+    everything = checkout.build("test", "--quiet")
+    named = checkout.build("test", "--quiet", "tests/bench")
+    assert "2 passed" in everything.stdout.splitlines()[-1]
+    assert "1 passed" in named.stdout.splitlines()[-1]
+
+
+def test_tests_without_arguments_begin_with_lint(checkout: Checkout) -> None:
+    checkout.write("tests/test_it.py", "import os\n")
+    done = checkout.build("test")
+    assert done.returncode == 1
+    assert "lint:" in done.stderr.splitlines()[-1]
+    assert "test session starts" not in done.stdout
+
+
+def test_the_demo_gets_its_arguments_and_the_callers_files(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.write("tests/stack/demo.py", PRINT_ARGUMENTS)
+    done = checkout.build("demo", "--script", "status; start", "--kubeconfig", "my cluster", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    cwd, plugin, arguments = json.loads(done.stdout)
+    assert Path(cwd) == checkout.root.resolve()
+    assert plugin == str(checkout.root.resolve() / "dist/org.example.tiny-v1.2.3.mbp")
+    assert arguments == ["--script", "status; start", "--kubeconfig", str(tmp_path / "my cluster")]
+
+
+@pytest.mark.parametrize(
+    ("given", "handed_on"),
+    [
+        (["--kubeconfig=file"], ["--kubeconfig={cwd}/file"]),
+        (["--kubeconfig", "/etc/file", "--context", "x"], ["--kubeconfig", "/etc/file", "--context", "x"]),
+        ([], []),
+    ],
+)
+def test_relative_files_are_the_callers(
+    checkout: Checkout, tmp_path: Path, given: list[str], handed_on: list[str]
+) -> None:
+    checkout.write("tests/stack/demo.py", PRINT_ARGUMENTS)
+    done = checkout.build("demo", *given, cwd=tmp_path)
+    assert json.loads(done.stdout)[2] == [argument.format(cwd=tmp_path) for argument in handed_on]
+
+
+def test_clean_removes_what_was_made_and_nothing_else(checkout: Checkout) -> None:
+    own = Checkout(checkout.root, {name: value for name, value in os.environ.items() if name != "TOGGLE_VENVS"})
+    before = sorted(checkout.root.rglob("*"))
+    made = (
+        ".venv/dev/bin/x",
+        "dist/x.mbp",
+        ".mypy_cache/x",
+        ".ruff_cache/x",
+        ".pytest_cache/x",
+        "tiny/__pycache__/x.pyc",
+    )
+    for path in made:
+        own.write(path, "")
+    assert own.build("clean").returncode == 0
+    assert sorted(checkout.root.rglob("*")) == before
