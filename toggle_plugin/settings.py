@@ -21,6 +21,8 @@ KINDS = ("Deployment", "StatefulSet")
 MAX_REPLICAS = 1000
 RESTORE = "restore"
 DEFAULT_REPLICAS: int | None = 1
+LONGEST_NUMBER = 10**15
+"""Numbers from here on are not repeated."""
 SHORTEST, LONGEST = 5.0, 24 * 3600.0
 """Bounds of every duration, in seconds: less than network jitter, or more than a day, is a slip of the pen."""
 
@@ -76,12 +78,12 @@ class Settings:
 
     command: str = "toggle"
     bare_commands: BareCommands = BareCommands.DIRECT
-    targets: Mapping[str, Target] = field(default_factory=lambda: MappingProxyType({}))
     require_encryption: bool = True
     minimum_trust: MinimumTrust = MinimumTrust.CROSS_SIGNED_TOFU
     maximum_age: float = 120.0
     rollout_timeout: float = 300.0
     kubeconfig: str = ""
+    targets: Mapping[str, Target] = field(default_factory=lambda: MappingProxyType({}))
     viewers: frozenset[str] = frozenset()
     allowed_rooms: frozenset[str] = frozenset()
     allowed_users: frozenset[str] = frozenset()
@@ -115,12 +117,12 @@ def read_settings(raw: object) -> tuple[Settings, tuple[SettingsProblem, ...]]:
     settings = Settings(
         command=reader.read(raw, "command", _command, default.command),
         bare_commands=reader.read(raw, "bare_commands", _choice(BareCommands), default.bare_commands),
-        targets=reader.targets(raw),
         require_encryption=reader.read(raw, "require_encryption", _boolean, default.require_encryption),
         minimum_trust=reader.read(raw, "minimum_trust", _choice(MinimumTrust), default.minimum_trust),
         maximum_age=reader.read(raw, "maximum_age", _bounded_duration, default.maximum_age),
         rollout_timeout=reader.read(raw, "rollout_timeout", _bounded_duration, default.rollout_timeout),
         kubeconfig=reader.read(raw, "kubeconfig", _path, default.kubeconfig),
+        targets=reader.targets(raw),
         viewers=reader.members(raw, "viewers", _user) or frozenset(),
         allowed_rooms=reader.members(raw, "allowed_rooms", _room) or frozenset(),
         allowed_users=reader.members(raw, "allowed_users", _user) or frozenset(),
@@ -262,6 +264,8 @@ def _unknown_key(key: str, known: Sequence[str]) -> str:
 
 def _found(value: Any) -> str:
     """`value` as it may be shown: short, and only if it is a scalar."""
+    if isinstance(value, int) and abs(value) >= LONGEST_NUMBER:
+        return ""  # Python refuses to write numbers of thousands of digits
     if isinstance(value, (str, int, float)):
         text = repr(value) if isinstance(value, str) else str(value).lower()
         return f", not {text[:40]}"
