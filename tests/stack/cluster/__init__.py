@@ -4,5 +4,6 @@ from .authorization import PolicyRule
 from .behaviour import SLOW, Behaviour, Outcome
 from .cluster import SimulatedCluster
 from .faults import Fault, RequestRecord, When
+from .pod import in_pod
 
-__all__ = ["SLOW", "Behaviour", "Fault", "Outcome", "PolicyRule", "RequestRecord", "SimulatedCluster", "When"]
+__all__ = ["SLOW", "Behaviour", "Fault", "Outcome", "PolicyRule", "RequestRecord", "SimulatedCluster", "When", "in_pod"]
