@@ -100,6 +100,10 @@ class ChildProcess:
         """Wait for its end; the exit status, negative for a signal."""
         return await self._process.wait()
 
+    async def wait_failure(self) -> None:
+        """Wait for its end, and raise ProcessFailed then."""
+        raise self._failure(f"ended with status {await self.wait()}")
+
     async def stop(self, grace: float = 10) -> None:
         """SIGTERM, and SIGKILL for the whole group if it has not ended within `grace` seconds."""
         self._signal(signal.SIGTERM)

@@ -126,6 +126,7 @@ class Servers:
         sync: bool = True,
         autojoin: bool = False,
         cross_signed: bool = True,
+        tidy: bool = True,
         step: Step = nullcontext,
     ) -> AsyncIterator[Stack]:
         """A bot with an instance of the plugin, and a cluster; all of it is gone in the end.
@@ -136,14 +137,18 @@ class Servers:
             behaviour: of the simulated cluster's workloads.
             sync, autojoin: of the bot's client in maubot.
             cross_signed: whether the bot's device is.
+            tidy: delete instance and client in the end, because others go on with the servers.
         """
         async with AsyncExitStack() as parts:
             stack = Stack(self, next(self._numbers))
             if kubeconfig is None:
                 with step("Simulated cluster runs"):
-                    stack.cluster = await parts.enter_async_context(SimulatedCluster(behaviour=behaviour))
+                    cluster = SimulatedCluster(self.directory / f"cluster-{stack.instance}", behaviour=behaviour)
+                    stack.cluster = await parts.enter_async_context(cluster)
                     stack.add_workloads()
             stack.kubeconfig = kubeconfig or stack.cluster.kubeconfig
+            if tidy:
+                parts.push_async_callback(stack.delete)
             parts.push_async_callback(stack.close)
             with step("Bot logged in" + (" and cross-signed" if cross_signed else "")):
                 await stack.log_bot_in(sync=sync, autojoin=autojoin, cross_signed=cross_signed)
@@ -151,6 +156,10 @@ class Servers:
                 all_settings = {**stack.default_settings(), **(settings or {})}
                 await self.api.create_instance(stack.instance, PLUGIN, stack.bot_id, all_settings)
             yield stack
+
+    async def wait_failure(self) -> None:
+        """Wait until one of the servers ends by itself, which raises ProcessFailed."""
+        await together(self.synapse.process.wait_failure(), self.maubot.process.wait_failure())
 
     async def ensure_running(self) -> None:
         """Start again what a test has stopped or killed."""
@@ -295,9 +304,16 @@ class Stack:
         for target in TARGETS.values():
             self.cluster.add(str(target["kind"]), str(target["namespace"]), str(target["name"]))
 
+    def has_workload(self, kind: str, namespace: str, name: str) -> bool:
+        """Whether `add_workloads` puts it into the simulated cluster."""
+        return {"kind": kind, "namespace": namespace, "name": name, "replicas": 1} in TARGETS.values()
+
     async def close(self) -> None:
-        """Close the chat clients, and delete instance and client where they are."""
+        """Close the chat clients."""
         await together(*(person.close() for person in self._people.values()))
+
+    async def delete(self) -> None:
+        """Delete instance and client where they are; what a test has stopped is started again for it."""
         await self.servers.ensure_running()
         await unless_gone(self.api.delete_instance(self.instance))
         await unless_gone(self.api.delete_client(self.bot_id))
