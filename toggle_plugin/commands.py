@@ -21,7 +21,7 @@ from mautrix.types import EncryptedEvent, EventType, Membership, MemberStateEven
 from . import render
 from .access import ACCEPTED, AccessPolicy, Ignored
 from .answers import Answers, InForce, Line
-from .grammar import Misunderstood, parse, strip_prefix
+from .grammar import Fault, Misunderstood, parse, strip_prefix
 from .inbox import Inbox
 from .models import Command, Requester
 from .outbox import Outbox
@@ -189,7 +189,11 @@ class Commands:
             device=arrival.device,
             fingerprint=arrival.fingerprint,
         )
-        prefix = "" if bare and settings.bare_commands is not BareCommands.NEVER else f"!{settings.command} "
+        prefix = f"!{settings.command} "
+        if bare and settings.bare_commands is BareCommands.NEVER:
+            parsed = Misunderstood(Fault.NO_PREFIX, verb=parsed.verb)
+        elif bare:
+            prefix = ""
         return Line(Anchor.of(evt), requester, parsed, prefix, evt.timestamp)
 
 

@@ -13,6 +13,9 @@ from enum import Enum
 from .models import Command, Verb
 
 ALL = "all"
+ALIKE = 0.7
+"""How alike a word and a verb must be to suggest it: *hello* is no slip of *help*. Targets are suggested sooner."""
+TARGETS_ALIKE = 0.6
 WORDS = {
     "start": Verb.START,
     "on": Verb.START,
@@ -32,6 +35,8 @@ class Fault(str, Enum):
     UNKNOWN_WORD = "unknown word"
     UNKNOWN_TARGET = "unknown target"
     TOO_MANY_WORDS = "too many words"
+    NO_PREFIX = "no prefix"
+    """It would be a command, where commands need no prefix."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class Misunderstood:
 
     def suggesting(self, names: Iterable[str]) -> Misunderstood:
         """The same, with the nearest of `names` only."""
-        return replace(self, nearest=nearest(self.word, names))
+        likeness = ALIKE if self.fault is Fault.UNKNOWN_WORD else TARGETS_ALIKE
+        return replace(self, nearest=nearest(self.word, names, likeness))
 
 
 def parse(line: str, targets: Iterable[str]) -> Command | Misunderstood:
@@ -55,7 +61,7 @@ def parse(line: str, targets: Iterable[str]) -> Command | Misunderstood:
         return Misunderstood(Fault.EMPTY)
     verb = WORDS.get(words[0])
     if verb is None:
-        return Misunderstood(Fault.UNKNOWN_WORD, words[0], nearest(words[0], WORDS))
+        return Misunderstood(Fault.UNKNOWN_WORD, words[0]).suggesting(WORDS)
     if len(words) > (2 if verb in TAKES_TARGET else 1):
         return Misunderstood(Fault.TOO_MANY_WORDS, " ".join(words[1:]), verb=verb)
     if len(words) == 1:
@@ -66,12 +72,12 @@ def parse(line: str, targets: Iterable[str]) -> Command | Misunderstood:
 def _with_target(verb: Verb, word: str, targets: tuple[str, ...]) -> Command | Misunderstood:
     if word in targets or (verb is Verb.STATUS and word == ALL):
         return Command(verb, word)
-    return Misunderstood(Fault.UNKNOWN_TARGET, word, nearest(word, targets), verb)
+    return Misunderstood(Fault.UNKNOWN_TARGET, word, verb=verb).suggesting(targets)
 
 
-def nearest(word: str, names: Iterable[str]) -> str:
-    """The one of `names` that `word` is most likely a slip of, or nothing."""
-    found = difflib.get_close_matches(word, list(names), n=1, cutoff=0.7)
+def nearest(word: str, names: Iterable[str], likeness: float) -> str:
+    """The one of `names` that `word` is most likely a slip of, or nothing; `likeness` as difflib measures it."""
+    found = difflib.get_close_matches(word, list(names), n=1, cutoff=likeness)
     return found[0] if found else ""
 
 

@@ -164,6 +164,9 @@ def _code(text: str) -> str:
 
 def misunderstood(fault: Misunderstood, prefix: str, view: HelpView) -> str:
     """One helpful line about a line that is no command."""
+    if fault.fault is Fault.NO_PREFIX:
+        verb = fault.verb or Verb.HELP
+        return f"Here a command begins with {_code(prefix.strip())}, for example {_code(prefix + verb.value)}."
     word = strong(fault.word[:WORD_LENGTH])
     hint = f" Did you mean {_code(_again(fault, prefix))}?" if fault.nearest else ""
     if fault.fault is Fault.UNKNOWN_TARGET:
