@@ -71,11 +71,13 @@ class AccessPolicy:
 
     def targets(self, user: str, verb: Verb) -> tuple[Target, ...]:
         """The targets that `user` may do `verb` to, in the order of the settings."""
+        if not self.knows(user):
+            return ()
         return tuple(target for target in self._settings.targets.values() if not self._what(user, verb, target))
 
     def verbs(self, user: str) -> tuple[Verb, ...]:
         """What `user` may ask for."""
-        wanted = (verb for verb in Verb if not self._what(user, verb, None))
+        wanted = (verb for verb in Verb if self.knows(user) and not self._what(user, verb, None))
         return tuple(verb for verb in wanted if verb not in TARGETED or self.targets(user, verb))
 
     def _room_allowed(self, room: str) -> bool:
