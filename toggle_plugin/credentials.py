@@ -151,6 +151,8 @@ def _kubeconfig_problem(content: Any) -> str:
         return f"does not say where the cluster of its context {current} is"
     if not str(cluster.get("server", "")).startswith(("https://", "http://")):
         return f"has no server address that begins with https:// for its context {current}"
+    if _entry(content, "users", context.get("user"), "user") is None:
+        return f"has no user for its context {current}"
     return ""
 
 

@@ -762,7 +762,7 @@ async def test_a_kubeconfig_that_is_a_directory(tmp_path: Path) -> None:
         ({"current-context": "nope"}, "has no context nope, which is its current-context."),
         ({"contexts": None}, "has no context simulated, which is its current-context."),
         ({"clusters": []}, "does not say where the cluster of its context simulated is."),
-        ({"users": []}, "gives no credentials: no token, no client certificate, and no credential plugin"),
+        ({"users": []}, "has no user for its context simulated."),
         (
             {"clusters": [{"name": "simulated", "cluster": {"server": "127.0.0.1:6443"}}]},
             "has no server address that begins with https:// for its context simulated.",

@@ -87,8 +87,8 @@ class SimulatedCluster:
 
     async def listen(self) -> None:
         """Begin to accept connections; after `refuse`, on the same port as before."""
-        server = web.Server(self._api.handle, access_log=None)
-        self._runner = web.ServerRunner(server, handler_cancellation=True, shutdown_timeout=0.1)
+        server = web.Server(self._api.handle, access_log=None, handler_cancellation=True)
+        self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.host, self.port, ssl_context=self._ssl)
         await site.start()
