@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from .errors import ClusterError
+from .errors import ClusterError, TimedOut, Unavailable, Unreachable
 from .follow import Cluster, End, Follower, Following, Report, diagnosed
 from .models import Outcome, Phase, Result, Right, RolloutStatus, Verb, Workload, WorkloadRef
 from .settings import Target
@@ -164,9 +164,12 @@ class ToggleService:
             if verb is Verb.STOP:
                 # Before the write, so that a crash in between forgets nothing; a repeated stop finds 0 and writes no 0.
                 await self._counts.remember(target.ref, workload.desired)
-            # A write whose answer was lost may have happened: what the count is then, is not known.
-            task.outcome = replace(task.outcome, after=None)
-            await cluster.scale(target.ref, decided.goal)
+            try:
+                await cluster.scale(target.ref, decided.goal)
+            except (Unreachable, TimedOut, Unavailable):
+                # The answer was lost, the write perhaps not: what the count is now, is not known.
+                task.outcome = replace(task.outcome, after=None)
+                raise
             task.outcome = replace(task.outcome, after=decided.goal)
         return workload, decided
 
