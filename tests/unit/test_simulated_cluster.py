@@ -1,0 +1,591 @@
+"""The simulated cluster itself: what a real API server does, as far as anything here relies on it, and real kubectl."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import ssl
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.stack.cluster import Outcome, PolicyRule, SimulatedCluster, When
+
+WEB = "/apis/apps/v1/namespaces/demo/deployments/web"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/demo/deployments"
+MERGE = "application/merge-patch+json"
+SOON = 20.0
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[SimulatedCluster]:
+    async with SimulatedCluster() as cluster:
+        cluster.add_deployment("demo", "web")
+        cluster.add_statefulset("demo", "db", 2)
+        yield cluster
+
+
+@dataclass
+class Client:
+    """Plain HTTP to the cluster: status and parsed body."""
+
+    session: aiohttp.ClientSession
+    cluster: SimulatedCluster
+
+    async def __call__(self, method: str, path: str, body: Any = None, kind: str = MERGE) -> tuple[int, Any]:
+        headers = {"Content-Type": kind, "Authorization": f"Bearer {self.cluster.token}"}
+        data = body if body is None or isinstance(body, str) else json.dumps(body)
+        async with self.session.request(method, self.cluster.url + path, data=data, headers=headers) as response:
+            text = await response.text()
+            return response.status, json.loads(text) if response.content_type == "application/json" else text
+
+    async def events(self, path: str, count: int) -> list[tuple[str, Any]]:
+        """The first so many events of a watch."""
+        headers = {"Authorization": f"Bearer {self.cluster.token}"}
+        async with self.session.get(self.cluster.url + path, headers=headers) as response:
+            found: list[tuple[str, Any]] = []
+            async for line in response.content:
+                event = json.loads(line)
+                found.append((event["type"], event["object"]))
+                if len(found) == count:
+                    break
+            return found
+
+
+@pytest.fixture
+async def http(cluster: SimulatedCluster) -> AsyncIterator[Client]:
+    context = ssl.create_default_context(cafile=str(cluster.ca_file))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
+        yield Client(session, cluster)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(int(SOON / 0.02)):
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it never became true")
+
+
+def status_of(cluster: SimulatedCluster, name: str = "web", kind: str = "Deployment") -> dict[str, Any]:
+    status: dict[str, Any] = cluster.workload(kind, "demo", name)["status"]
+    return status
+
+
+def condition(cluster: SimulatedCluster, kind: str, name: str = "web") -> dict[str, Any]:
+    conditions = status_of(cluster, name).get("conditions", [])
+    return next((entry for entry in conditions if entry["type"] == kind), {})
+
+
+# kubectl
+
+
+async def kubectl(cluster: SimulatedCluster, *arguments: str) -> tuple[int, str]:
+    """Exit code, and what it said: its output, or where it failed its errors."""
+    program = shutil.which("kubectl")
+    if program is None:
+        pytest.fail("kubectl is missing; on Debian: apt-get install kubernetes-client")
+    command = [program, "--kubeconfig", str(cluster.kubeconfig), "--cache-dir", str(cluster.directory / "cache")]
+    process = await asyncio.create_subprocess_exec(*command, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
+    code = process.returncode or 0
+    return code, (errors if code else output).decode()
+
+
+async def test_kubectl_gets_scales_and_follows_a_deployment(cluster: SimulatedCluster) -> None:
+    code, output = await kubectl(cluster, "get", "deploy", "-A")
+    assert code == 0
+    assert "web" in output
+    assert await kubectl(cluster, "scale", "deployment/web", "-n", "demo", "--replicas=2") == (
+        0,
+        "deployment.apps/web scaled\n",
+    )
+    code, output = await kubectl(cluster, "rollout", "status", "deployment/web", "-n", "demo")
+    assert code == 0
+    assert output.endswith('deployment "web" successfully rolled out\n')
+    assert status_of(cluster)["availableReplicas"] == 2
+
+
+async def test_kubectl_scales_and_follows_a_statefulset(cluster: SimulatedCluster) -> None:
+    assert (await kubectl(cluster, "scale", "sts/db", "-n", "demo", "--replicas=3"))[0] == 0
+    code, output = await kubectl(cluster, "rollout", "status", "sts/db", "-n", "demo")
+    assert code == 0
+    assert "roll out complete" in output or "rolling update complete" in output
+    assert status_of(cluster, "db", "StatefulSet")["readyReplicas"] == 3
+
+
+async def test_kubectl_checks_the_current_count(cluster: SimulatedCluster) -> None:
+    """With a precondition kubectl reads the Scale and replaces it."""
+    code, output = await kubectl(cluster, "scale", "deploy/web", "-n", "demo", "--current-replicas=1", "--replicas=2")
+    assert (code, cluster.replicas("Deployment", "demo", "web")) == (1, 0)
+    assert "Expected replicas to be 1, was 0" in output
+    code, _ = await kubectl(cluster, "scale", "deploy/web", "-n", "demo", "--current-replicas=0", "--replicas=2")
+    assert (code, cluster.replicas("Deployment", "demo", "web")) == (0, 2)
+
+
+async def test_kubectl_sees_a_restart_through(cluster: SimulatedCluster) -> None:
+    old = {pod["metadata"]["uid"] for pod in cluster.pods("demo")}
+    assert (await kubectl(cluster, "rollout", "restart", "sts/db", "-n", "demo"))[0] == 0
+    code, _ = await kubectl(cluster, "rollout", "status", "sts/db", "-n", "demo")
+    assert code == 0
+    await until(lambda: old.isdisjoint(pod["metadata"]["uid"] for pod in cluster.pods("demo")))
+
+
+async def test_kubectl_tells_events_and_versions(cluster: SimulatedCluster) -> None:
+    cluster.behave("demo", "web", outcome=Outcome.IMAGE_PULL)
+    cluster.scale("demo", "web", 1)
+    await until(lambda: any(event["reason"] == "BackOff" for event in cluster.events("demo")))
+    code, output = await kubectl(cluster, "get", "events", "-n", "demo", "-o", "jsonpath={.items[*].reason}")
+    assert code == 0
+    assert "BackOff" in output.split()
+    code, output = await kubectl(cluster, "version", "-o", "json")
+    assert json.loads(output)["serverVersion"]["gitVersion"] == "v1.37.0"
+    code, output = await kubectl(cluster, "api-resources", "--no-headers", "-o", "name")
+    assert code == 0
+    assert set(output.split()) >= {"deployments.apps", "statefulsets.apps", "pods", "events"}
+
+
+async def test_kubectl_tells_refusals_in_the_real_words(cluster: SimulatedCluster) -> None:
+    assert await kubectl(cluster, "get", "deploy", "nope", "-n", "demo") == (
+        1,
+        'Error from server (NotFound): deployments.apps "nope" not found\n',
+    )
+    cluster.deny("patch", "deployments/scale")
+    code, output = await kubectl(cluster, "scale", "deploy/web", "-n", "demo", "--replicas=1")
+    assert code == 1
+    assert output.strip().endswith(
+        'deployments.apps "web" is forbidden: User "system:serviceaccount:maubot:maubot" cannot patch resource '
+        '"deployments/scale" in API group "apps" in the namespace "demo"'
+    )
+    cluster.rotate_token()
+    code, output = await kubectl(cluster, "get", "deploy", "-n", "demo")
+    assert code == 1
+    assert "Unauthorized" in output or "logged in" in output
+
+
+# Reading and writing
+
+
+async def test_scale_is_a_scale_object_whose_zero_is_left_out(cluster: SimulatedCluster, http: Client) -> None:
+    code, scale = await http("GET", f"{WEB}/scale")
+    assert code == 200
+    assert (scale["kind"], scale["apiVersion"], scale["metadata"]["name"]) == ("Scale", "autoscaling/v1", "web")
+    assert scale["spec"] == {}
+    assert scale["status"] == {"replicas": 0, "selector": "app=web"}
+    code, scale = await http("PATCH", f"{WEB}/scale", {"spec": {"replicas": 2}})
+    assert (code, scale["spec"]) == (200, {"replicas": 2})
+
+
+async def test_replacing_a_stale_scale_is_a_conflict(cluster: SimulatedCluster, http: Client) -> None:
+    _, scale = await http("GET", f"{WEB}/scale")
+    cluster.scale("demo", "web", 1)
+    scale["spec"]["replicas"] = 5
+    code, status = await http("PUT", f"{WEB}/scale", scale)
+    assert (code, status["reason"]) == (409, "Conflict")
+    assert status["message"].startswith('Operation cannot be fulfilled on deployments.apps "web": the object has been')
+    del scale["metadata"]["resourceVersion"]
+    assert (await http("PUT", f"{WEB}/scale", scale))[0] == 200
+    assert cluster.replicas("Deployment", "demo", "web") == 5
+
+
+async def test_a_patch_that_names_an_old_version_is_a_conflict(cluster: SimulatedCluster, http: Client) -> None:
+    patch = {"metadata": {"resourceVersion": "1"}, "spec": {"replicas": 1}}
+    assert (await http("PATCH", WEB, patch))[0] == 409
+    assert (await http("PATCH", f"{WEB}/scale", patch))[0] == 409
+    assert cluster.replicas("Deployment", "demo", "web") == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "code", "reason"),
+    [
+        ({"spec": {"replicas": -1}}, MERGE, 422, "Invalid"),
+        ({"spec": {"replicas": "two"}}, MERGE, 400, "BadRequest"),
+        ("{", MERGE, 400, "BadRequest"),
+        ({"spec": {"replicas": 1}}, "application/json", 415, "UnsupportedMediaType"),
+        ({"spec": {"replicas": 1}}, "application/json-patch+json", 415, "UnsupportedMediaType"),
+    ],
+)
+async def test_patches_that_are_refused_change_nothing(
+    cluster: SimulatedCluster, http: Client, body: Any, kind: str, code: int, reason: str
+) -> None:
+    before = cluster.workload("Deployment", "demo", "web")
+    got, status = await http("PATCH", f"{WEB}/scale", body, kind)
+    assert (got, status["kind"], status["status"], status["code"]) == (code, "Status", "Failure", code)
+    assert status["reason"] == reason
+    assert cluster.workload("Deployment", "demo", "web") == before
+
+
+async def test_generation_counts_changes_of_the_spec_only(cluster: SimulatedCluster, http: Client) -> None:
+    labels = {"metadata": {"labels": {"tier": "front"}}}
+    _, web = await http("PATCH", WEB, labels, "application/strategic-merge-patch+json")
+    assert web["metadata"]["generation"] == 1
+    assert web["metadata"]["labels"] == {"app": "web", "tier": "front"}
+    version = int(web["metadata"]["resourceVersion"])
+    _, web = await http("PATCH", WEB, {"spec": {"replicas": 1}, "status": {"replicas": 99}})
+    assert web["metadata"]["generation"] == 2
+    assert web["status"].get("replicas") != 99
+    assert int(web["metadata"]["resourceVersion"]) > version
+    _, same = await http("PATCH", WEB, {"spec": {"replicas": 1}})
+    assert same["metadata"]["generation"] == 2
+
+
+async def test_lists_are_selected(http: Client) -> None:
+    async def names(query: str) -> list[str]:
+        code, found = await http("GET", f"/api/v1/namespaces/demo/pods?{query}")
+        assert (code, found["kind"]) == (200, "PodList")
+        return [item["metadata"]["name"] for item in found["items"]]
+
+    assert await names("labelSelector=app%3Ddb") == ["db-0", "db-1"]
+    assert await names("labelSelector=app%20in%20(web,other)") == []
+    assert await names("labelSelector=app,app!%3Dweb") == ["db-0", "db-1"]
+    assert await names("labelSelector=!app") == []
+    assert await names("labelSelector=app%20notin%20(db)") == []
+    assert await names("fieldSelector=metadata.name%3Ddb-1") == ["db-1"]
+    assert await names("fieldSelector=status.phase!%3DRunning") == []
+    code, status = await http("GET", "/api/v1/namespaces/demo/pods?fieldSelector=spec.colour%3Dred")
+    assert (code, status["message"]) == (400, "field label not supported: spec.colour")
+
+
+async def test_what_is_not_there(http: Client) -> None:
+    code, status = await http("GET", "/apis/apps/v1/namespaces/demo/deployments/nope")
+    assert code == 404
+    assert status["details"] == {"name": "nope", "group": "apps", "kind": "deployments"}
+    code, status = await http("GET", "/apis/apps/v1/namespaces/demo/daemonsets/x")
+    assert (code, status["message"]) == (404, "the server could not find the requested resource")
+    assert await http("GET", "/apis/example.com/v1/things") == (404, "404 page not found\n")
+    assert (await http("DELETE", f"{WEB}/scale"))[0] == 405
+
+
+async def test_without_a_token_nothing_is_told(cluster: SimulatedCluster, http: Client) -> None:
+    token, cluster.token = cluster.token, "another"
+    for path in (WEB, "/version", "/apis", "/healthz"):
+        async with http.session.get(cluster.url + path, headers={"Authorization": f"Bearer {token}"}) as response:
+            assert response.status == 401
+            assert (await response.json())["message"] == "Unauthorized"
+
+
+# Watching
+
+
+async def test_a_watch_without_a_version_begins_with_what_is(cluster: SimulatedCluster, http: Client) -> None:
+    path = f"{DEPLOYMENTS}?watch=true&fieldSelector=metadata.name%3Dweb"
+    follow = asyncio.ensure_future(http.events(path, 2))
+    await until(lambda: cluster.open_watches == 1)
+    cluster.scale("demo", "web", 1)
+    (first, before), (second, after) = await follow
+    assert (first, before["spec"]["replicas"]) == ("ADDED", 0)
+    assert (second, after["spec"]["replicas"]) == ("MODIFIED", 1)
+
+
+async def test_a_watch_from_a_version_tells_what_came_after(cluster: SimulatedCluster, http: Client) -> None:
+    _, listed = await http("GET", DEPLOYMENTS)
+    version = listed["metadata"]["resourceVersion"]
+    cluster.add_deployment("demo", "other")
+    cluster.delete("demo", "other")
+    events = await http.events(f"{DEPLOYMENTS}?watch=1&resourceVersion={version}", 3)
+    assert [kind for kind, _ in events] == ["ADDED", "MODIFIED", "DELETED"]
+    versions = [int(obj["metadata"]["resourceVersion"]) for _, obj in events]
+    assert versions == sorted(set(versions))
+
+
+async def test_a_watch_from_a_forgotten_version_is_told_so(cluster: SimulatedCluster, http: Client) -> None:
+    _, listed = await http("GET", DEPLOYMENTS)
+    version = listed["metadata"]["resourceVersion"]
+    cluster.forget_history()
+    ((kind, status),) = await http.events(f"{DEPLOYMENTS}?watch=true&resourceVersion={version}", 5)
+    assert (kind, status["code"], status["reason"]) == ("ERROR", 410, "Expired")
+
+
+async def test_a_watch_ends_when_it_was_asked_to(http: Client) -> None:
+    events = await http.events(f"{DEPLOYMENTS}?watch=true&timeoutSeconds=1", 99)
+    assert [kind for kind, _ in events] == ["ADDED"]
+
+
+async def test_an_object_that_begins_or_ends_to_match(cluster: SimulatedCluster, http: Client) -> None:
+    follow = asyncio.ensure_future(http.events(f"{DEPLOYMENTS}?watch=true&labelSelector=tier", 2))
+    await until(lambda: cluster.open_watches == 1)
+    await http("PATCH", WEB, {"metadata": {"labels": {"tier": "front"}}})
+    await http("PATCH", WEB, {"metadata": {"labels": {"tier": None}}})
+    assert [kind for kind, _ in await follow] == ["ADDED", "DELETED"]
+
+
+async def test_the_initial_events_end_with_a_bookmark(http: Client) -> None:
+    query = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    events = await http.events(f"{DEPLOYMENTS}?{query}", 2)
+    assert [kind for kind, _ in events] == ["ADDED", "BOOKMARK"]
+    assert events[1][1]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+# Controllers
+
+
+async def test_a_start_is_seen_then_begun_then_done(cluster: SimulatedCluster) -> None:
+    cluster.behave("demo", "web", observe=0.2, step=0.2)
+    cluster.scale("demo", "web", 1)
+    web = cluster.workload("Deployment", "demo", "web")
+    assert web["metadata"]["generation"] > web["status"]["observedGeneration"]
+    await until(lambda: status_of(cluster).get("replicas") == 1)
+    assert status_of(cluster)["observedGeneration"] == web["metadata"]["generation"]
+    assert status_of(cluster)["unavailableReplicas"] == 1
+    assert condition(cluster, "Available")["status"] == "False"
+    await until(lambda: status_of(cluster).get("availableReplicas") == 1)
+    assert condition(cluster, "Available")["reason"] == "MinimumReplicasAvailable"
+    assert condition(cluster, "Progressing")["reason"] == "NewReplicaSetAvailable"
+    (pod,) = [pod for pod in cluster.pods("demo") if pod["metadata"]["labels"]["app"] == "web"]
+    assert pod["metadata"]["ownerReferences"][0]["kind"] == "ReplicaSet"
+    assert pod["metadata"]["name"].startswith(pod["metadata"]["ownerReferences"][0]["name"])
+
+
+async def test_a_stop_counts_at_once_and_ends_later(cluster: SimulatedCluster) -> None:
+    cluster.behave("demo", "web", terminate=0.5)
+    cluster.scale("demo", "web", 1)
+    await until(lambda: status_of(cluster).get("availableReplicas") == 1)
+    cluster.scale("demo", "web", 0)
+    await until(lambda: "replicas" not in status_of(cluster))
+    (pod,) = [pod for pod in cluster.pods("demo") if pod["metadata"]["labels"]["app"] == "web"]
+    assert "deletionTimestamp" in pod["metadata"]
+    await until(lambda: len(cluster.pods("demo")) == 2)
+
+
+async def test_a_statefulset_starts_in_order_and_stops_in_reverse(cluster: SimulatedCluster) -> None:
+    seen: list[set[str]] = []
+
+    def names() -> set[str]:
+        found = {pod["metadata"]["name"] for pod in cluster.pods("demo")}
+        if not seen or seen[-1] != found:
+            seen.append(found)
+        return found
+
+    cluster.scale("demo", "db", 4, "StatefulSet")
+    await until(lambda: names() == {"db-0", "db-1", "db-2", "db-3"})
+    assert all(found == {f"db-{ordinal}" for ordinal in range(len(found))} for found in seen)
+    await until(lambda: status_of(cluster, "db", "StatefulSet").get("readyReplicas") == 4)
+    seen.clear()
+    cluster.scale("demo", "db", 0, "StatefulSet")
+    await until(lambda: names() == set())
+    assert all(found == {f"db-{ordinal}" for ordinal in range(len(found))} for found in seen)
+    status = status_of(cluster, "db", "StatefulSet")
+    assert (status["replicas"], status["availableReplicas"]) == (0, 0)
+    assert "readyReplicas" not in status
+
+
+async def test_minimum_ready_seconds_count(cluster: SimulatedCluster) -> None:
+    cluster.add_deployment("demo", "calm", spec={"minReadySeconds": 1})
+    cluster.scale("demo", "calm", 1)
+    await until(lambda: status_of(cluster, "calm").get("readyReplicas") == 1)
+    assert "availableReplicas" not in status_of(cluster, "calm")
+    await until(lambda: status_of(cluster, "calm").get("availableReplicas") == 1)
+
+
+async def test_a_frozen_controller_sees_nothing_until_it_thaws(cluster: SimulatedCluster) -> None:
+    cluster.behave("demo", "web", frozen=True)
+    cluster.scale("demo", "web", 1)
+    await asyncio.sleep(0.3)
+    assert status_of(cluster)["observedGeneration"] == 1
+    cluster.behave("demo", "web", frozen=False)
+    await until(lambda: status_of(cluster).get("availableReplicas") == 1)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [Outcome.IMAGE_PULL, Outcome.CRASH_LOOP, Outcome.UNSCHEDULABLE, Outcome.NEVER_READY, Outcome.QUOTA],
+)
+async def test_what_went_wrong_can_be_mended(cluster: SimulatedCluster, outcome: Outcome) -> None:
+    cluster.behave("demo", "web", outcome=outcome)
+    cluster.scale("demo", "web", 1)
+    await until(lambda: any(event["type"] == "Warning" for event in cluster.events("demo")))
+    assert "availableReplicas" not in status_of(cluster)
+    cluster.behave("demo", "web", outcome=Outcome.NORMAL)
+    await until(lambda: status_of(cluster).get("availableReplicas") == 1)
+    assert condition(cluster, "ReplicaFailure") == {}
+
+
+async def test_what_ran_can_begin_to_crash(cluster: SimulatedCluster) -> None:
+    cluster.scale("demo", "web", 1)
+    await until(lambda: status_of(cluster).get("availableReplicas") == 1)
+    cluster.behave("demo", "web", outcome=Outcome.CRASH_LOOP)
+    await until(lambda: "availableReplicas" not in status_of(cluster))
+    cluster.behave("demo", "web", outcome=Outcome.NORMAL)
+    await until(lambda: status_of(cluster).get("availableReplicas") == 1)
+
+
+async def test_a_probe_that_fails_is_told(cluster: SimulatedCluster) -> None:
+    cluster.behave("demo", "web", outcome=Outcome.NEVER_READY)
+    cluster.scale("demo", "web", 1)
+    await until(lambda: any(event["reason"] == "Unhealthy" for event in cluster.events("demo")))
+    (pod,) = [pod for pod in cluster.pods("demo") if pod["metadata"]["labels"]["app"] == "web"]
+    assert pod["status"]["phase"] == "Running"
+    assert pod["status"]["containerStatuses"][0]["ready"] is False
+
+
+async def test_the_progress_deadline_is_told_if_asked(cluster: SimulatedCluster) -> None:
+    cluster.behave("demo", "web", outcome=Outcome.NEVER_READY, progress_deadline=0.3)
+    cluster.scale("demo", "web", 1)
+    await until(lambda: condition(cluster, "Progressing").get("reason") == "ProgressDeadlineExceeded")
+    assert condition(cluster, "Progressing")["status"] == "False"
+
+
+async def test_repeated_events_are_counted(cluster: SimulatedCluster) -> None:
+    cluster.behave("demo", "web", outcome=Outcome.NEVER_READY, retry=0.02)
+    cluster.scale("demo", "web", 1)
+    await until(lambda: any(event["count"] >= 3 for event in cluster.events("demo")))
+    unhealthy = [event for event in cluster.events("demo") if event["reason"] == "Unhealthy"]
+    assert len(unhealthy) == 1
+
+
+async def test_deleting_a_workload_takes_its_pods_along(cluster: SimulatedCluster, http: Client) -> None:
+    code, _ = await http("DELETE", "/apis/apps/v1/namespaces/demo/statefulsets/db")
+    assert code == 200
+    await until(lambda: cluster.pods("demo") == [])
+
+
+async def test_a_deleted_pod_is_replaced(cluster: SimulatedCluster, http: Client) -> None:
+    (uid,) = [pod["metadata"]["uid"] for pod in cluster.pods("demo") if pod["metadata"]["name"] == "db-1"]
+    assert (await http("DELETE", "/api/v1/namespaces/demo/pods/db-1"))[0] == 200
+    await until(lambda: status_of(cluster, "db", "StatefulSet").get("readyReplicas") == 2)
+    await until(lambda: "db-1" in {pod["metadata"]["name"] for pod in cluster.pods("demo")})
+    assert uid not in {pod["metadata"]["uid"] for pod in cluster.pods("demo")}
+
+
+# Rights, faults, life
+
+
+async def test_rules_narrowed_to_names_also_cover_watches_of_that_name(cluster: SimulatedCluster, http: Client) -> None:
+    cluster.grant([PolicyRule(("list", "watch"), ("deployments",), ("apps",), ("web",), "demo")])
+    assert (await http("GET", f"{DEPLOYMENTS}?fieldSelector=metadata.name%3Dweb"))[0] == 200
+    code, status = await http("GET", DEPLOYMENTS)
+    assert code == 403
+    assert status["message"].startswith("deployments.apps is forbidden: User ")
+    assert status["message"].endswith('cannot list resource "deployments" in API group "apps" in the namespace "demo"')
+    assert (await http("GET", f"{DEPLOYMENTS}?watch=true&fieldSelector=metadata.name%3Dother"))[0] == 403
+    assert (await http("GET", "/apis/apps/v1/deployments?fieldSelector=metadata.name%3Dweb"))[0] == 403
+
+
+async def test_access_reviews_answer_as_requests_do(cluster: SimulatedCluster, http: Client) -> None:
+    async def allowed(**attributes: str) -> bool:
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        body = {"spec": {"resourceAttributes": attributes}}
+        code, review = await http("POST", path, body, "application/json")
+        assert code == 201
+        answer: bool = review["status"]["allowed"]
+        return answer
+
+    scale = {"verb": "patch", "group": "apps", "resource": "deployments", "subresource": "scale", "namespace": "demo"}
+    assert await allowed(**scale, name="web")
+    cluster.deny("patch", "deployments/scale", "demo", "web")
+    assert not await allowed(**scale, name="web")
+    assert await allowed(**scale, name="other")
+    assert (await http("PATCH", f"{WEB}/scale", {"spec": {"replicas": 1}}))[0] == 403
+    cluster.authorization.reset()
+    assert await allowed(**scale, name="web")
+
+
+async def test_a_fault_before_changes_nothing_and_one_after_does(cluster: SimulatedCluster, http: Client) -> None:
+    patch = {"spec": {"replicas": 1}}
+    cluster.fail(method="PATCH", status=503)
+    assert (await http("PATCH", f"{WEB}/scale", patch))[0] == 503
+    assert cluster.replicas("Deployment", "demo", "web") == 0
+    cluster.fail(method="PATCH", status=503, when=When.AFTER)
+    assert (await http("PATCH", f"{WEB}/scale", patch))[0] == 503
+    assert cluster.replicas("Deployment", "demo", "web") == 1
+    fault = cluster.fail(method="PATCH", cut=True, when=When.AFTER)
+    with pytest.raises(aiohttp.ClientError):
+        await http("PATCH", f"{WEB}/scale", {"spec": {"replicas": 2}})
+    assert (cluster.replicas("Deployment", "demo", "web"), fault.struck) == (2, 1)
+    assert (await http("PATCH", f"{WEB}/scale", patch))[0] == 200
+
+
+async def test_a_delay_comes_before_the_work(cluster: SimulatedCluster, http: Client) -> None:
+    cluster.fail(method="PATCH", delay=0.5)
+    patching = asyncio.ensure_future(http("PATCH", f"{WEB}/scale", {"spec": {"replicas": 1}}))
+    await until(lambda: len(cluster.asked("PATCH")) == 1)
+    assert cluster.replicas("Deployment", "demo", "web") == 0
+    assert (await patching)[0] == 200
+    assert cluster.replicas("Deployment", "demo", "web") == 1
+
+
+async def test_requests_are_recorded(cluster: SimulatedCluster, http: Client) -> None:
+    await http("PATCH", f"{WEB}/scale?fieldManager=test", {"spec": {"replicas": 1}})
+    (request,) = cluster.asked("PATCH", "/scale$")
+    assert (request.path, request.query, request.content_type) == (f"{WEB}/scale", {"fieldManager": "test"}, MERGE)
+    assert request.user_agent.startswith("Python/")
+    assert json.loads(request.body) == {"spec": {"replicas": 1}}
+
+
+async def test_refusing_and_listening_again_keeps_port_and_objects(cluster: SimulatedCluster, http: Client) -> None:
+    url = cluster.url
+    await cluster.refuse()
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await http("GET", WEB)
+    cluster.scale("demo", "web", 1)
+    await cluster.listen()
+    assert cluster.url == url
+    code, web = await http("GET", WEB)
+    assert (code, web["spec"]["replicas"]) == (200, 1)
+
+
+async def test_its_files_are_private_and_go_with_it() -> None:
+    async with SimulatedCluster() as cluster:
+        directory = cluster.directory
+        assert stat.S_IMODE(cluster.kubeconfig.stat().st_mode) == 0o600
+    assert not directory.exists()
+
+
+async def test_a_broken_controller_is_not_hidden() -> None:
+    async def use() -> None:
+        async with SimulatedCluster() as cluster:
+            cluster.add_deployment("demo", "web")
+            cluster.change("demo", "web", {"replicas": 1, "template": {}})
+            await asyncio.sleep(0.2)
+
+    with pytest.raises(KeyError):
+        await use()
+
+
+async def start_alone(directory: Path) -> asyncio.subprocess.Process:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.stack.cluster", "--directory", str(directory), stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    line = await asyncio.wait_for(process.stdout.readline(), 60)
+    assert line.decode() == f"kubeconfig: {directory / 'kubeconfig'}\n"
+    return process
+
+
+async def test_alone_it_serves_until_sigterm(tmp_path: Path) -> None:
+    process = await start_alone(tmp_path)
+    assert (tmp_path / "kubeconfig").exists()
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), SOON) == 0
+
+
+async def test_alone_it_ends_with_its_parent(tmp_path: Path) -> None:
+    script = '"$0" -m tests.stack.cluster --directory "$1" > "$1/out" & echo $!; exec sleep 60'
+    parent = await asyncio.create_subprocess_exec(
+        "sh", "-c", script, sys.executable, str(tmp_path), stdout=subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    child = int(await asyncio.wait_for(parent.stdout.readline(), 60))
+    await until(lambda: (tmp_path / "out").read_text().startswith("kubeconfig:"))
+    parent.send_signal(signal.SIGKILL)
+    await parent.wait()
+
+    def ended() -> bool:
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return True
+        # An orphan that nobody reaps stays a zombie.
+        return Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+
+    await until(ended)
