@@ -51,9 +51,10 @@ def _deployment_waits(workload: Workload) -> str:
     if workload.updated < workload.desired:
         return _of("updated", workload.updated, workload.desired)
     if workload.replicas > workload.updated:
-        return f"{workload.replicas - workload.updated} old pods are still there"
+        old = workload.replicas - workload.updated
+        return "1 old pod is still there" if old == 1 else f"{old} old pods are still there"
     if workload.available < workload.updated:
-        return "" if workload.updated == 0 else _of("available", workload.available, workload.updated)
+        return _of("available", workload.available, workload.updated)
     return ""
 
 
@@ -62,12 +63,8 @@ def _statefulset_waits(workload: Workload) -> str:
         return _of("ready", workload.ready, workload.desired)
     if workload.update_strategy != "RollingUpdate":
         return ""  # OnDelete has no roll-out to wait for
-    if workload.partition > 0:
-        wanted = max(workload.desired - workload.partition, 0)
-        return _of("updated", workload.updated, wanted) if workload.updated < wanted else ""
-    if workload.update_revision != workload.current_revision:
-        return _of("updated", workload.updated, workload.desired)
-    return ""
+    wanted = workload.desired - workload.partition
+    return _of("updated", workload.updated, wanted) if workload.updated < wanted else ""
 
 
 def _of(what: str, count: int, wanted: int) -> str:
@@ -103,27 +100,32 @@ def _pod_reason(pod: Pod, events: Sequence[ClusterEvent]) -> str:
         if reason := _container_reason(pod, container):
             return reason
     if unschedulable := _condition(pod.conditions, "PodScheduled", "False"):
-        return f"pod {pod.name} has no node: {shorten(unschedulable.message)}" if unschedulable.message else ""
+        return _because(f"pod {pod.name} has no node", unschedulable.message) if unschedulable.message else ""
     about = [event for event in events if event.object_name == pod.name and event.type == "Warning"]
     for event in about:
-        if event.reason in _VOLUME_EVENTS:
-            return f"pod {pod.name} waits for a volume: {shorten(event.message)}"
+        if event.reason in _VOLUME_EVENTS and pod.phase == "Pending":
+            return _because(f"pod {pod.name} waits for a volume", event.message)
         if event.reason == "Unhealthy" and pod.phase == "Running" and not pod.ready and event.count >= FAILED_PROBES:
-            return f"pod {pod.name} runs but fails its probe ({event.count} times): {shorten(event.message)}"
+            return _because(f"pod {pod.name} runs but fails its probe ({event.count} times)", event.message)
     return ""
 
 
 def _container_reason(pod: Pod, container: Container) -> str:
     where = f"{'init ' if container.init else ''}container {container.name} of pod {pod.name}"
     if container.waiting_reason in _IMAGE:
-        return f"{where} cannot get its image ({container.waiting_reason}): {shorten(container.waiting_message)}"
+        return _because(f"{where} cannot get its image ({container.waiting_reason})", container.waiting_message)
     if container.waiting_reason in _CONFIG:
-        return f"{where} cannot be created ({container.waiting_reason}): {shorten(container.waiting_message)}"
+        return _because(f"{where} cannot be created ({container.waiting_reason})", container.waiting_message)
     if container.exit_reason == "OOMKilled" and not container.ready and container.restarts:
         return f"{where} ran out of memory ({_restarts(container)})"
     if container.waiting_reason == "CrashLoopBackOff":
         return f"{where} keeps ending with {_exit(container)} ({_restarts(container)})"
     return ""
+
+
+def _because(what: str, message: str) -> str:
+    text = shorten(message)
+    return f"{what}: {text}" if text else what
 
 
 def _exit(container: Container) -> str:
@@ -136,7 +138,7 @@ def _restarts(container: Container) -> str:
 
 def _condition_reason(workload: Workload) -> str:
     if failure := _condition(workload.conditions, "ReplicaFailure", "True"):
-        return f"its pods cannot be created: {shorten(failure.message)}"
+        return _because("its pods cannot be created", failure.message)
     progressing = _condition(workload.conditions, "Progressing", "False")
     if progressing and progressing.reason == "ProgressDeadlineExceeded":
         return "it made no progress within its progress deadline"
