@@ -1,0 +1,199 @@
+"""Start, stop, reload: `start` never raises, `stop` leaves nothing behind, and whoever waits is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conversation import ask, audited, told
+from tests.stack.chat import ChatClient
+from tests.stack.cluster import SimulatedCluster
+from tests.stack.cluster.behaviour import Outcome
+from tests.stack.stack import PLUGIN, Servers, Stack, plugin_file
+from tests.stack.synapse import interpreter
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where the kubelet puts the files and the Kubernetes client looks for them; neither can be told another place."""
+
+
+@pytest.fixture
+async def room(stack: Stack, alice: ChatClient) -> str:
+    return await stack.room_with_bot(alice)
+
+
+def tracebacks(stack: Stack) -> list[str]:
+    return [line for line in stack.instance_log() if "Traceback" in line or "[ERROR" in line]
+
+
+async def test_a_reload_during_a_roll_out_is_told_and_leaves_one_set_of_handlers(
+    stack: Stack, alice: ChatClient, room: str
+) -> None:
+    stack.cluster.behave("demo", "web", outcome=Outcome.NEVER_READY)
+    event = await alice.send(room, "start")
+    reply = await alice.wait_text(await alice.wait_reply(event), "is starting")
+    await stack.api.reload_plugin(PLUGIN)
+    await alice.wait_text(reply, "no longer follow")
+    assert (await audited(stack, alice, event))["outcome"] == "interrupted"
+
+    stack.cluster.behave("demo", "web", outcome=Outcome.NORMAL)
+    again = await alice.send(room, "stop")
+    await alice.wait_text(await alice.wait_reply(again), "is off")
+    await alice.settle()
+    assert len(alice.timeline.replies(again)) == 1
+    assert stack.cluster.open_watches == 0
+    assert tracebacks(stack) == []
+
+
+async def test_replacing_the_plugin_keeps_it_answering_once(stack: Stack, alice: ChatClient, room: str) -> None:
+    archive = plugin_file().read_bytes()
+    for _ in range(3):
+        await stack.api.upload_plugin(archive)
+    event = await alice.send(room, "status")
+    assert "is off" in (await alice.wait_reply(event)).body
+    await alice.settle()
+    assert len(alice.timeline.replies(event)) == 1
+    assert tracebacks(stack) == []
+
+
+async def test_a_stopped_instance_is_silent_and_a_started_one_answers(
+    stack: Stack, alice: ChatClient, room: str
+) -> None:
+    await stack.api.change_instance(stack.instance, started=False)
+    unheard = await alice.send(room, "status")
+    await alice.settle()
+    assert alice.timeline.replies(unheard) == []
+    assert (await stack.readyz())[0] == 404
+    await stack.api.change_instance(stack.instance, started=True)
+    assert "is off" in (await ask(alice, room, "status")).body
+
+
+async def test_settings_may_change_during_a_roll_out(stack: Stack, alice: ChatClient, room: str) -> None:
+    stack.cluster.behave("demo", "web", step=1.5)
+    reply = await ask(alice, room, "start")
+    await stack.settings(rollout_timeout="2m")
+    await alice.wait_text(reply, "is running", 30)
+
+
+async def test_a_stop_in_the_middle_of_a_roll_out_ends_cleanly(stack: Stack, alice: ChatClient, room: str) -> None:
+    stack.cluster.behave("demo", "web", outcome=Outcome.NEVER_READY)
+    reply = await ask(alice, room, "start")
+    await stack.api.change_instance(stack.instance, started=False)
+    await alice.wait_text(reply, "no longer follow")
+    assert stack.cluster.open_watches == 0
+    assert tracebacks(stack) == []
+
+
+async def test_no_cluster_is_a_state_and_not_an_end(stack: Stack, alice: ChatClient, room: str) -> None:
+    """The plugin runs without one, says so, and takes a kubeconfig when it comes."""
+    later = stack.kubeconfig.with_name("later.kubeconfig")
+    await stack.settings(kubeconfig=str(later))
+    reply = await ask(alice, room, "status")
+    assert str(later) in reply.body
+    status, body = await stack.readyz()
+    assert status == 503
+    assert str(later) in body["reasons"][0]
+    later.write_text(stack.kubeconfig.read_text())
+    assert "is off" in (await ask(alice, room, "status")).body
+    assert (await stack.readyz())[0] == 200
+
+
+async def test_outside_of_a_cluster_an_empty_kubeconfig_says_so(stack: Stack, alice: ChatClient, room: str) -> None:
+    await stack.settings(kubeconfig="")
+    assert "kubeconfig" in (await ask(alice, room, "check")).body
+
+
+async def test_a_certificate_that_is_not_trusted_is_told(stack: Stack, alice: ChatClient, room: str) -> None:
+    async with SimulatedCluster() as other:
+        ca = str(other.ca_file)
+        wrong = stack.cluster.write_kubeconfig(stack.kubeconfig.with_name("wrong-ca"), **{"certificate-authority": ca})
+        await stack.settings(kubeconfig=str(wrong))
+        assert "certificate" in (await ask(alice, room, "status")).body
+
+
+async def test_broken_ca_data_is_told(stack: Stack, alice: ChatClient, room: str, tmp_path: Path) -> None:
+    broken = tmp_path / "ca.crt"
+    broken.write_text("this is no certificate\n")
+    wrong = stack.cluster.write_kubeconfig(tmp_path / "kubeconfig", **{"certificate-authority": str(broken)})
+    await stack.settings(kubeconfig=str(wrong))
+    assert "PEM file" in (await ask(alice, room, "status")).body
+
+
+# A maubot of its own, because its environment is what the test is about
+
+
+@asynccontextmanager
+async def maubot_with(directory: Path, environment: Mapping[str, str]) -> AsyncIterator[Servers]:
+    async with Servers.open(directory / "servers", environment=environment) as servers:
+        yield servers
+
+
+PACKAGES = {
+    "missing": ("raise ModuleNotFoundError(\"No module named 'kubernetes'\", name='kubernetes')", "is missing"),
+    "too old": ("__version__ = '31.0.0'", "31.0.0"),
+}
+
+
+@pytest.mark.parametrize("case", PACKAGES)
+async def test_without_a_usable_kubernetes_package_the_plugin_starts_and_says_so(tmp_path: Path, case: str) -> None:
+    code, said = PACKAGES[case]
+    shadow = tmp_path / "shadow" / "kubernetes"
+    shadow.mkdir(parents=True)
+    (shadow / "__init__.py").write_text(code + "\n")
+    async with maubot_with(tmp_path, {"PYTHONPATH": str(shadow.parent)}) as servers, servers.stack() as stack:
+        alice = await stack.person("alice")
+        room = await stack.room_with_bot(alice)
+        reply = await ask(alice, room, "start")
+        assert "kubernetes" in reply.body
+        assert said in reply.body
+        assert "start" in (await ask(alice, room, "help")).body
+        assert (await stack.readyz())[0] == 503
+        assert tracebacks(stack) == []
+
+
+def as_in_a_pod(directory: Path, files: Path) -> Path:
+    """An interpreter for which `files` lie where the kubelet puts them, in a mount namespace of its own."""
+    script = directory / "python-in-a-pod"
+    own_user = "" if os.geteuid() == 0 else "--user --map-root-user"
+    mount = (
+        f"mount -t tmpfs tmpfs /run && mkdir -p {SERVICE_ACCOUNT} && cp {shlex.quote(str(files))}/* {SERVICE_ACCOUNT}/"
+        f' && exec {shlex.quote(interpreter("maubot"))} "$@"'
+    )
+    script.write_text(f'#!/bin/sh\nexec unshare --mount {own_user} sh -c {shlex.quote(mount)} sh "$@"\n')
+    script.chmod(0o755)
+    return script
+
+
+async def test_in_cluster_credentials_are_the_real_files_of_a_pod(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SimulatedCluster() as cluster:
+        cluster.add_deployment("demo", "web")
+        files = tmp_path / "serviceaccount"
+        environment = cluster.service_account(files)
+        monkeypatch.setenv("TOGGLE_MAUBOT_PYTHON", str(as_in_a_pod(tmp_path, files)))
+        async with (
+            maubot_with(tmp_path, environment) as servers,
+            servers.stack({"kubeconfig": ""}, kubeconfig=cluster.kubeconfig) as stack,
+        ):
+            alice = await stack.person("alice")
+            room = await stack.room_with_bot(alice)
+            await told(alice, room, "start", "is running")
+            assert cluster.replicas("Deployment", "demo", "web") == 1
+            assert cluster.token not in "\n".join(stack.maubot.log_lines())
+
+
+async def test_sigterm_in_the_middle_of_a_roll_out_ends_maubot_in_five_seconds(tmp_path: Path) -> None:
+    async with maubot_with(tmp_path, {}) as servers, servers.stack() as stack:
+        alice = await stack.person("alice")
+        room = await stack.room_with_bot(alice)
+        stack.cluster.behave("demo", "web", outcome=Outcome.NEVER_READY)
+        reply = await ask(alice, room, "start")
+        await asyncio.wait_for(servers.maubot.stop(), 5)
+        await alice.wait_text(reply, "no longer follow")
+        assert tracebacks(stack) == []
