@@ -17,6 +17,7 @@ LAUNCHER = Path(__file__).with_name("launch.py")
 LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.05
 QUOTED_LINES = 25
+QUOTED_CHARACTERS = 300
 
 
 class ProcessFailed(Exception):
@@ -32,9 +33,9 @@ def free_port() -> int:
 
 
 def last_lines(path: Path, count: int = QUOTED_LINES) -> str:
-    """The last `count` lines of a text file, or a note that there are none."""
+    """The last `count` lines of a text file, long ones cut, or a note that there are none."""
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-    return "\n".join(lines[-count:]) or "(its log is empty)"
+    return "\n".join(line[:QUOTED_CHARACTERS] for line in lines[-count:]) or "(its log is empty)"
 
 
 class ChildProcess:
@@ -133,7 +134,7 @@ class ChildProcess:
                 os.killpg(self.pid, number)
 
     def _failure(self, what: str) -> ProcessFailed:
-        return ProcessFailed(f"{self.name}: {what}. The end of its log, {self.log}:\n{last_lines(self.log)}")
+        return ProcessFailed(f"the end of {self.log}:\n{last_lines(self.log)}\n{self.name} {what}")
 
 
 async def _answered(session: aiohttp.ClientSession, url: str) -> None:

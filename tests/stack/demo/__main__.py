@@ -15,15 +15,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.stack.chat import ChatClient, Silence
 from tests.stack.cluster import SLOW, Behaviour
 from tests.stack.maubot import MaubotError
 from tests.stack.processes import ProcessFailed
 from tests.stack.stack import Servers, Stack
 
-from .kubeconfigs import with_context
+from .kubeconfigs import server_of, with_context
 from .options import Options, Target, WrongUse, parse_options
 
 WRONG_USE = 2
@@ -33,7 +31,8 @@ BRISK = Behaviour(observe=0.1, step=0.3, terminate=0.6, retry=0.5)
 ROLLOUT_TIMEOUT = {"simulated": 60, "real": 300}
 """Seconds; the plugin's setting."""
 MARGIN_SECONDS = 30
-HINT = "Type start, stop, status, help or check. quit, Ctrl-D or Ctrl-C ends everything."
+READY_SECONDS = 20
+HINT = "Type start, stop, status, help or check. PageUp scrolls; quit, Ctrl-D or Ctrl-C ends everything."
 EXPECTED = (ProcessFailed, MaubotError, FileNotFoundError, AssertionError, Silence)
 """Errors that say all in their text."""
 
@@ -78,12 +77,14 @@ async def run(options: Options) -> int:
         directory = parts.enter_context(working_directory(options.keep))
         logging.basicConfig(filename=directory / "chat.log", force=True)  # not onto the screen
         kubeconfig = options.kubeconfig and with_context(options.kubeconfig, options.context, directory)
+        if kubeconfig is not None:
+            server_of(kubeconfig)  # what names no cluster is refused before anything is started
         began = time.monotonic()
         servers, stack = await parts.enter_async_context(running(options, directory, kubeconfig))
         with step("alice is in an encrypted room with the bot"):
             alice = await stack.person("alice")
             room = await stack.room_with_bot(alice, direct=True, name="Toggle demo")
-            await stack.wait_ready()
+            await stack.wait_ready(READY_SECONDS)
         print(f"\nReady after {time.monotonic() - began:.1f} s.\n")
         places = whereabouts(stack, options.target)
         print("\n".join(places), flush=True)
@@ -150,20 +151,12 @@ def whereabouts(stack: Stack, target: Target) -> list[str]:
         f"Admin UI    {maubot.url}/_matrix/maubot",
         f"            user {maubot.user}, password {maubot.password}",
         f"Homeserver  {stack.synapse.url}",
-        f"API server  {api_server(stack.kubeconfig)}",
+        f"API server  {server_of(stack.kubeconfig)}",
         f"kubectl     kubectl --kubeconfig {stack.kubeconfig} -n {target.namespace} get {target.kind.lower()}s",
         f"Target      {target}",
         f"You         {stack.user_id('alice')}",
         f"Bot         {stack.bot_id}",
     ]
-
-
-def api_server(kubeconfig: Path) -> str:
-    """The server of a kubeconfig's current context."""
-    document = yaml.safe_load(kubeconfig.read_text())
-    contexts = {item["name"]: item["context"] for item in document["contexts"]}
-    clusters = {item["name"]: item["cluster"] for item in document["clusters"]}
-    return str(clusters[contexts[document["current-context"]]["cluster"]]["server"])
 
 
 async def first_of(failure: Coroutine[Any, Any, None], work: Coroutine[Any, Any, int]) -> int:

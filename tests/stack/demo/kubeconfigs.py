@@ -35,6 +35,21 @@ def with_context(kubeconfig: Path, context: str, directory: Path) -> Path:
     return copy
 
 
+def server_of(kubeconfig: Path) -> str:
+    """The API server's URL in a kubeconfig's current context.
+
+    Raises:
+        WrongUse: it names none.
+    """
+    document = read(kubeconfig)
+    try:
+        contexts = {item["name"]: item["context"] for item in document["contexts"]}
+        clusters = {item["name"]: item["cluster"] for item in document["clusters"]}
+        return str(clusters[contexts[document["current-context"]]["cluster"]]["server"])
+    except (KeyError, TypeError):
+        raise WrongUse(f"--kubeconfig: {kubeconfig} names no cluster in its current context; try --context") from None
+
+
 def read(kubeconfig: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(kubeconfig.read_text())

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
-from prompt_toolkit.data_structures import Point
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import Input
@@ -80,10 +79,10 @@ class ChatScreen:
             self._application.exit(exception=error)
 
     def _layout(self) -> Layout:
-        messages = FormattedTextControl(self._text, get_cursor_position=self._last_line, show_cursor=False)
+        messages = FormattedTextControl(self._text, show_cursor=False)
         typing = BufferControl(self._typed, input_processors=[BeforeInput(PROMPT, style="class:me")])
         line = Window(typing, height=1, dont_extend_height=True)
-        parts = [Window(messages, wrap_lines=False), Window(height=1, char="─", style="class:rule"), line]
+        parts = [Window(messages), Window(height=1, char="─", style="class:rule"), line]
         return Layout(HSplit(parts), focused_element=line)
 
     def _keys(self) -> KeyBindings:
@@ -103,8 +102,12 @@ class ChatScreen:
         event.current_buffer.history_forward()
 
     def _scroll(self, pages: int) -> None:
-        page = max(1, self._application.output.get_size().rows - 4)
-        self._scrolled = max(0, min(self._scrolled + pages * page, len(self._lines) - 1))
+        furthest = max(0, len(self._lines) - self._rows())
+        self._scrolled = max(0, min(self._scrolled + pages * (self._rows() - 1), furthest))
+
+    def _rows(self) -> int:
+        """Rows for messages: all but the rule and the line to type in."""
+        return max(2, self._application.output.get_size().rows - 2)
 
     def _enter(self, typed: Buffer) -> bool:
         text = typed.text.strip()
@@ -125,13 +128,11 @@ class ChatScreen:
         width = self._application.output.get_size().columns
         intro = [line for text in self._intro for line in wrap([("class:dim", text)], width)]
         self._lines = [*intro, *self._message_lines(width)]
+        first = max(0, len(self._lines) - self._rows() - self._scrolled)
         shown: StyleAndTextTuples = []
-        for line in self._lines:
+        for line in self._lines[first : first + self._rows()]:
             shown += [*line, ("", "\n")]
         return shown[:-1]
-
-    def _last_line(self) -> Point:
-        return Point(x=0, y=max(0, len(self._lines) - 1 - self._scrolled))
 
     def _message_lines(self, width: int) -> list[Line]:
         lines: list[Line] = []
