@@ -205,8 +205,8 @@ def _connection_sentence(error: Exception, server: Server) -> str:
         return (
             f"What listens at {address} does not speak TLS as an API server does; check scheme and port of its address."
         )
-    if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return f"The proxy before the cluster at {address} cannot be reached; check the proxy settings of maubot."
+    if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
+        return f"The proxy before the cluster at {address} does not let me through; check the proxy settings of maubot."
     if isinstance(error, aiohttp.ClientConnectorError):
         return _socket_sentence(error.os_error, address)
     return f"The connection to the cluster at {address} broke off; try again."

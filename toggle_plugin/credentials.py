@@ -6,7 +6,9 @@ modules of the ``kubernetes`` package that do the work are given, not imported.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,9 @@ from urllib.parse import urlsplit
 
 from .api_failures import Server
 from .errors import NotConfigured
+
+PLUGIN_SECONDS = 30.0
+"""How long a credential plugin of a kubeconfig may take."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +90,13 @@ class Credentials:
 
     async def _load_kubeconfig(self) -> None:
         path = _checked_kubeconfig(self._file, self._package.yaml)
+        load = self._package.config.load_kube_config
         try:
-            await self._package.config.load_kube_config(
-                path, client_configuration=self._configuration, persist_config=False
-            )
+            loading = load(path, client_configuration=self._configuration, persist_config=False)
+            await asyncio.wait_for(loading, PLUGIN_SECONDS)
         # The loader raises whatever the file's content makes happen, and its messages can quote the file's secrets.
         except Exception as error:  # noqa: BLE001
-            sentence = f"The kubeconfig {self._file} cannot be used; try it with kubectl beside maubot."
+            sentence = f"The kubeconfig {self._file} {_loader_problem(error)}."
             raise NotConfigured(sentence, detail=type(error).__name__) from None
         self._check_authenticated()
 
@@ -117,6 +122,18 @@ def _check_service_account_file(path: str) -> None:
         raise NotConfigured(sentence, detail=type(error).__name__) from error
     if not content.strip():
         raise NotConfigured(f"The file {path} of the pod's service account is empty; check it.", detail="empty")
+
+
+def _loader_problem(error: Exception) -> str:
+    """What made the loader fail, as far as that can be told without quoting it."""
+    missing = re.match(r"File does not exists: (.*)", str(error))
+    if missing:
+        return f"names the file {missing[1]}, which is not there"
+    if isinstance(error, asyncio.TimeoutError):
+        return f"has a credential plugin that did not end within {PLUGIN_SECONDS:.0f} s"
+    if isinstance(error, OSError):
+        return f"needs a file that cannot be read or written: {error.filename or 'one in the temporary directory'}"
+    return "cannot be used; try it with kubectl beside maubot"
 
 
 def _checked_kubeconfig(file: str, yaml: Any) -> str:
@@ -149,11 +166,19 @@ def _kubeconfig_problem(content: Any) -> str:
     cluster = _entry(content, "clusters", context.get("cluster"), "cluster")
     if cluster is None:
         return f"does not say where the cluster of its context {current} is"
-    if not str(cluster.get("server", "")).startswith(("https://", "http://")):
+    if not _is_address(str(cluster.get("server", ""))):
         return f"has no server address that begins with https:// for its context {current}"
     if _entry(content, "users", context.get("user"), "user") is None:
         return f"has no user for its context {current}"
     return ""
+
+
+def _is_address(server: str) -> bool:
+    try:
+        parts = urlsplit(server)
+        return parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _entry(content: Mapping[str, Any], section: str, name: Any, key: str) -> Mapping[str, Any] | None:

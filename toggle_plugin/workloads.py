@@ -365,17 +365,24 @@ def _load_package() -> Package:
     """Import ``kubernetes.aio``; raises NotConfigured where it is missing or too old."""
     cure = f"install kubernetes {OLDEST_PACKAGE} or newer there and restart maubot"
     try:
-        version = str(importlib.import_module("kubernetes").__version__)
+        # A directory without code, left over from an installation, is a package without a version.
+        version = str(getattr(importlib.import_module("kubernetes"), "__version__", "0"))
         if int(version.split(".", maxsplit=1)[0]) < OLDEST_PACKAGE:
             sentence = f"The Python package kubernetes beside maubot is too old ({version}); {cure}."
             raise NotConfigured(sentence, detail=f"kubernetes {version}")
         names = ("kubernetes.aio.client", "kubernetes.aio.config", "kubernetes.aio.config.incluster_config", "yaml")
         return Package(*(importlib.import_module(name) for name in names))
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         missing = (error.name or "kubernetes").split(".", maxsplit=1)[0]
         which = "kubernetes" if missing == "kubernetes" else f"{missing}, which kubernetes needs,"
         sentence = f"The Python package {which} is missing beside maubot; {cure}."
         raise NotConfigured(sentence, detail=str(error)) from error
+    except NotConfigured:
+        raise
+    # Among packages that do not fit together anything can happen, and maubot must start nevertheless.
+    except Exception as error:
+        sentence = f"The Python package kubernetes does not fit to the others beside maubot; {cure}."
+        raise NotConfigured(sentence, detail=f"{type(error).__name__}: {error}"[:500]) from error
 
 
 def _path(ref: WorkloadRef) -> str:

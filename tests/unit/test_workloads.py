@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
 import json
 import logging
@@ -17,7 +18,7 @@ import pytest
 import yaml
 
 from tests.stack.cluster import Outcome, PolicyRule, SimulatedCluster, When, in_pod
-from toggle_plugin import workloads
+from toggle_plugin import credentials, workloads
 from toggle_plugin.errors import (
     ClusterError,
     Conflict,
@@ -768,6 +769,18 @@ async def test_a_kubeconfig_that_is_a_directory(tmp_path: Path) -> None:
             "has no server address that begins with https:// for its context simulated.",
         ),
         (
+            {"clusters": [{"name": "simulated", "cluster": {"server": "https://"}}]},
+            "has no server address that begins with https:// for its context simulated.",
+        ),
+        (
+            {"users": [{"name": "simulated", "user": {"tokenFile": "/nowhere/token"}}]},
+            "needs a file that cannot be read or written: /nowhere/token.",
+        ),
+        (
+            {"users": [{"name": "simulated", "user": {"token": "t", "client-certificate": "/nowhere/tls.crt"}}]},
+            "names the file /nowhere/tls.crt, which is not there.",
+        ),
+        (
             {"users": [{"name": "simulated", "user": {"exec": {"command": "no-such-program", "apiVersion": "v1"}}}]},
             "gives no credentials: no token, no client certificate, and no credential plugin",
         ),
@@ -798,6 +811,26 @@ async def test_a_ca_file_that_is_none(cluster: SimulatedCluster, tmp_path: Path,
     ca.write_text(content)
     cluster.write_kubeconfig(cluster.kubeconfig, **{"certificate-authority": str(ca)})
     assert (await refusal(cluster.kubeconfig)).startswith("The CA or client certificate of the kubeconfig ")
+
+
+async def test_certificates_inside_the_kubeconfig(cluster: SimulatedCluster) -> None:
+    document = yaml.safe_load(cluster.kubeconfig.read_text())
+    data = base64.b64encode(cluster.ca_file.read_bytes()).decode()
+    document["clusters"][0]["cluster"] = {"server": cluster.url, "certificate-authority-data": data}
+    cluster.kubeconfig.write_text(yaml.safe_dump(document))
+    for _ in range(2):
+        api = await connect(cluster)
+        await api.get(WEB)
+        await api.close()
+
+
+async def test_a_credential_plugin_that_hangs(cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credentials, "PLUGIN_SECONDS", 0.3)
+    document = yaml.safe_load(cluster.kubeconfig.read_text())
+    plugin = {"command": "sleep", "args": ["2"], "apiVersion": "client.authentication.k8s.io/v1"}
+    document["users"] = [{"name": "simulated", "user": {"exec": plugin}}]
+    cluster.kubeconfig.write_text(yaml.safe_dump(document))
+    assert "has a credential plugin that did not end within" in await refusal(cluster.kubeconfig)
 
 
 async def test_a_broken_kubeconfig_is_not_quoted(cluster: SimulatedCluster) -> None:
@@ -948,6 +981,14 @@ CURE = "install kubernetes 37 or newer there and restart maubot."
         (
             BLOCKED.format(missing="aiohttp_retry"),
             f"The Python package aiohttp_retry, which kubernetes needs, is missing beside maubot; {CURE}",
+        ),
+        (
+            "import sys; sys.modules['aiohttp_retry'] = None",
+            f"The Python package aiohttp_retry, which kubernetes needs, is missing beside maubot; {CURE}",
+        ),
+        (
+            "import sys, types; sys.modules['aiohttp_retry'] = types.ModuleType('aiohttp_retry')",
+            f"The Python package kubernetes does not fit to the others beside maubot; {CURE}",
         ),
         (OLD.format(version="28.1.0"), f"The Python package kubernetes beside maubot is too old (28.1.0); {CURE}"),
     ],
