@@ -13,6 +13,7 @@ from .settings import Target, format_duration
 
 _MARKS = {Phase.OFF: "⚪", Phase.STARTING: "🟡", Phase.RUNNING: "🟢", Phase.STOPPING: "🟠", Phase.STUCK: "🔴"}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
+_LIST_ITEM = re.compile(r"^(\d+)\.")
 _ABOUT = {
     Verb.START: "turn it on and follow it until it is up",
     Verb.STOP: "turn it off",
@@ -39,7 +40,7 @@ WORD_LENGTH = 40
 
 def escape(text: str) -> str:
     """`text` as Markdown that shows it as it is, on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _LIST_ITEM.sub(r"\1\\.", _SPECIAL.sub(r"\\\1", " ".join(text.split())))
 
 
 def strong(text: str) -> str:
@@ -159,7 +160,8 @@ def _help_line(view: HelpView, verb: Verb) -> str:
 
 
 def _code(text: str) -> str:
-    return f"`{text.replace('`', '')}`"
+    # On one line: an empty line would end the code and let the rest be Markdown.
+    return f"`{' '.join(text.replace('`', '').split())}`"
 
 
 def misunderstood(fault: Misunderstood, prefix: str, view: HelpView) -> str:
