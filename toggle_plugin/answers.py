@@ -107,11 +107,11 @@ class Answers:
             self._log.exception("event=%s command=not_stored", entry.event)
             await asked.reply.finish(render.not_written_down())
             return
-        began, ending = time.monotonic(), Ending("interrupted")
+        began = time.monotonic()
         try:
-            ending = await asked.run(command)
+            asked.ending = await asked.run(command)
         finally:
-            await self._finish(_ended(entry, ending, time.monotonic() - began))
+            await self._finish(_ended(entry, asked.ending, time.monotonic() - began))
 
     async def _finish(self, entry: AuditEntry) -> None:
         self._log.info(
@@ -156,6 +156,8 @@ class _Asked:
     def __init__(self, answers: Answers, line: Line, reply: ProgressMessage, in_force: InForce) -> None:
         self.line = line
         self.reply = reply
+        self.ending = Ending("interrupted")
+        """What holds when the command is cut off."""
         self._answers = answers
         self._service = answers._service
         self._in_force = in_force
@@ -243,6 +245,7 @@ class _Asked:
         if isinstance(target, str):
             await self.reply.finish(target)
             return Ending("refused")
+        self.ending = Ending("interrupted", str(target.ref))
         told = _Told(self.reply)
         try:
             end = await self._service.toggle(command.verb, target, self._user, told.report)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Protocol
@@ -30,7 +31,7 @@ PATIENCE = 10.0
 class Cluster(Protocol):
     """What following needs of the cluster; every method raises `ClusterError`."""
 
-    def watch(self, ref: WorkloadRef) -> AsyncIterator[Workload]: ...
+    def watch(self, ref: WorkloadRef) -> AsyncGenerator[Workload, None]: ...
     async def pods(self, workload: Workload) -> Sequence[Pod]: ...
     async def events(self, workload: Workload, pods: Sequence[Pod]) -> Sequence[ClusterEvent]: ...
 
@@ -143,11 +144,12 @@ class Follower:
             await cancelled(watch)
 
     async def _watch(self) -> None:
-        async for workload in self._cluster.watch(self._ref):
-            self.workload = workload
-            if rollout_status(workload).phase is not Phase.RUNNING:
-                self._ready_since = None
-            self._news.set()
+        async with aclosing(self._cluster.watch(self._ref)) as states:
+            async for workload in states:
+                self.workload = workload
+                if rollout_status(workload).phase is not Phase.RUNNING:
+                    self._ready_since = None
+                self._news.set()
 
     async def _pause(self, watch: asyncio.Future[None]) -> None:
         """Until there is news, or it is time to look at the pods, or to believe that it is ready."""
