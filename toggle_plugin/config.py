@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from mautrix.util.config import BaseProxyConfig, ConfigUpdateHelper
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
+from ruamel.yaml.scalarfloat import ScalarFloat
+from ruamel.yaml.scalarint import ScalarInt
+from ruamel.yaml.scalarstring import ScalarString
 
 from .errors import SettingsProblem
 from .settings import KEYS
+
+_QUOTED = re.compile(r"['\"].{3,}['\"]", re.DOTALL)
+"""From the first quote to the last, but for a single character, which may be escaped."""
 
 
 class Config(BaseProxyConfig):
@@ -28,7 +36,13 @@ class Config(BaseProxyConfig):
         Raises:
             YAMLError: it is not YAML.
         """
-        return plain(self._load_proxy() or CommentedMap())
+        try:
+            return plain(self._load_proxy() or CommentedMap())
+        except YAMLError:
+            raise
+        # Impossible dates, unknown booleans, too deep a nesting: ruamel.yaml lets through whatever they make happen.
+        except Exception:  # noqa: BLE001
+            raise YAMLError from None
 
     def keep(self, mapping: Any) -> None:
         """Hold `mapping` as it is, so that a later `save` puts it back into the editor."""
@@ -37,17 +51,19 @@ class Config(BaseProxyConfig):
 
 
 def plain(value: Any) -> Any:
-    """`value` with ruamel's containers replaced by plain ones, which know no comments and no anchors."""
+    """`value` with ruamel's own types replaced by plain ones, which know no comments and no anchors."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    return value
+    # A boolean with an anchor is a number to Python, and an anchor that is written twice is one too many.
+    kinds = {ScalarBoolean: bool, ScalarInt: int, ScalarFloat: float, ScalarString: str}
+    return next((make(value) for kind, make in kinds.items() if isinstance(value, kind)), value)
 
 
 def yaml_problem(error: YAMLError) -> SettingsProblem:
     """Where the YAML is broken; of the text itself nothing is repeated."""
     mark = getattr(error, "problem_mark", None)
-    what = str(getattr(error, "problem", None) or "it cannot be read").splitlines()[0]
+    what = _QUOTED.sub("…", str(getattr(error, "problem", None) or "it cannot be read"))
     where = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
     return SettingsProblem(where, f"not valid YAML ({what}); check the indentation and quotes there")
