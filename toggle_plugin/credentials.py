@@ -91,13 +91,16 @@ class Credentials:
     async def _load_kubeconfig(self) -> None:
         path = _checked_kubeconfig(self._file, self._package.yaml)
         load = self._package.config.load_kube_config
+        problem = detail = ""
         try:
             loading = load(path, client_configuration=self._configuration, persist_config=False)
             await asyncio.wait_for(loading, PLUGIN_SECONDS)
-        # The loader raises whatever the file's content makes happen, and its messages can quote the file's secrets.
+        # The loader raises whatever the file's content makes happen. Its messages, and the frames behind it, can hold
+        # the file's secrets: so it is nobody's cause.
         except Exception as error:  # noqa: BLE001
-            sentence = f"The kubeconfig {self._file} {_loader_problem(error)}."
-            raise NotConfigured(sentence, detail=type(error).__name__) from None
+            problem, detail = _loader_problem(error), type(error).__name__
+        if problem:
+            raise NotConfigured(f"The kubeconfig {self._file} {problem}.", detail=detail)
         self._check_authenticated()
 
     def _check_authenticated(self) -> None:
