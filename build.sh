@@ -3,7 +3,7 @@
 # Messages go to standard error; standard output holds results only.
 set -euo pipefail
 
-ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 VENVS=${TOGGLE_VENVS:-$ROOT/.venv}
 # python-olm has wheels for no newer Python than 3.12.
 PYTHON_VERSIONS=(3.12 3.11 3.10)
@@ -454,7 +454,10 @@ run_lock() {
 
 run_clean() {
     cd "$ROOT"
-    rm -rf "$VENVS" dist .build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+    # By name: TOGGLE_VENVS may be a directory that holds more than ours.
+    rm -rf "$VENVS"/{tools,synapse,maubot,stack,dev,.lock}
+    rmdir "$VENVS" 2>/dev/null || true
+    rm -rf dist .build .mypy_cache .ruff_cache .pytest_cache .hypothesis
     find . -name __pycache__ -type d -prune -exec rm -rf {} +
 }
 

@@ -132,3 +132,12 @@ def test_clean_removes_what_was_made_and_nothing_else(checkout: Checkout) -> Non
         own.write(path, "")
     assert own.build("clean").returncode == 0
     assert sorted(checkout.root.rglob("*")) == before
+
+
+def test_clean_spares_what_others_keep_beside_the_environments(checkout: Checkout, tmp_path: Path) -> None:
+    shared = Checkout(checkout.root, {**os.environ, "TOGGLE_VENVS": str(tmp_path / "shared")})
+    for path in ("shared/dev/bin/x", "shared/mine/x"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    assert shared.build("clean").returncode == 0
+    assert [path.name for path in (tmp_path / "shared").iterdir()] == ["mine"]
