@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import cast
 
 from aiohttp.web import HTTPBadRequest
@@ -22,6 +23,7 @@ from .commands import Commands, Parts
 from .config import Config, yaml_problem
 from .connection import Connection
 from .errors import SettingsError, SettingsProblem, summary
+from .follow import cancelled
 from .migrations import upgrade_table
 from .outbox import Outbox
 from .rooms import Rooms
@@ -37,12 +39,8 @@ class ToggleBot(Plugin):
 
     config: Config
     _in_force: InForce
-    _commands: Commands | None = None
     _connection: Connection
-    _store: Store
-    _arrivals: Arrivals
-    _outbox: Outbox
-    _first_contact: asyncio.Task[None]
+    _undo: AsyncExitStack
 
     @classmethod
     def get_config_class(cls) -> type[BaseProxyConfig]:
@@ -53,6 +51,7 @@ class ToggleBot(Plugin):
         return upgrade_table
 
     async def start(self) -> None:
+        self._undo = AsyncExitStack()
         self._in_force = InForce(Settings(), (SettingsProblem("", "the instance is still starting"),))
         try:
             self._load_settings()
@@ -62,21 +61,9 @@ class ToggleBot(Plugin):
             self._in_force = InForce(
                 Settings(), (SettingsProblem("", "the instance did not start; maubot's log says why"),)
             )
-            return
-        # In the background, for it may wait for the network, and so far only the log needs it.
-        self._first_contact = asyncio.create_task(self._connection.try_now())
 
     async def stop(self) -> None:
-        if self._commands is None:
-            return
-        self._first_contact.cancel()
-        await asyncio.gather(self._first_contact, return_exceptions=True)
-        await self._commands.close()
-        await self._outbox.stop()
-        await self._arrivals.drain()
-        await self._connection.close()
-        await self._store.drain()
-        self._commands = None
+        await self._undo.aclose()
 
     def on_external_config_update(self) -> None:
         """A save in the web UI: taken over if all of it is right, else refused with the reason and undone."""
@@ -119,28 +106,32 @@ class ToggleBot(Plugin):
             self.log.warning("%s path=%s problem=%r", what, problem.path or "-", problem.text)
 
     def _wire(self) -> None:
-        self._store = Store(cast(Database, self.database))
-        rooms = Rooms(self.client, self.log)
-        self._outbox = Outbox(self.client, rooms.encrypted, self.log)
-        self._arrivals = Arrivals(self.client, self.log)
+        """Make the parts; each says at once how it is ended, the last made first."""
+        store = Store(cast(Database, self.database))
+        self._undo.push_async_callback(store.drain)
         self._connection = Connection(lambda: self._in_force.settings.kubeconfig, self.log)
+        self._undo.push_async_callback(self._connection.close)
+        arrivals = Arrivals(self.client, self.log)
+        self._undo.push_async_callback(arrivals.drain)
+        rooms = Rooms(self.client, self.log)
+        outbox = Outbox(self.client, rooms.encrypted, self.log)
+        self._undo.push_async_callback(outbox.stop)
         service = ToggleService(
-            self._connection.workloads, self._store, lambda: self._in_force.settings.rollout_timeout, self.log
+            self._connection.workloads, store, lambda: self._in_force.settings.rollout_timeout, self.log
         )
-        self._commands = Commands(
-            Parts(
-                own_user=self.client.mxid,
-                in_force=lambda: self._in_force,
-                answers=Answers(service, self._store, self._arrivals.own_device, self.log),
-                arrivals=self._arrivals,
-                rooms=rooms,
-                outbox=self._outbox,
-                join=lambda room: self.client.join_room(RoomID(room), max_retries=2),
-            ),
-            self.log,
+        answers = Answers(service, store, arrivals.own_device, self.log)
+        commands = Commands(
+            Parts(self.client.mxid, lambda: self._in_force, answers, arrivals, rooms, outbox, self._join), self.log
         )
-        self.register_handler_class(self._commands)
+        self._undo.push_async_callback(commands.close)
         self.register_handler_class(Readiness(self._not_ready))
+        self.register_handler_class(commands)
+        # In the background, for it may wait for the network, and so far only the log needs it.
+        first_contact = asyncio.create_task(self._connection.try_now())
+        self._undo.push_async_callback(cancelled, first_contact)
+
+    async def _join(self, room: str) -> None:
+        await self.client.join_room(RoomID(room), max_retries=2)
 
     def _not_ready(self) -> Sequence[str]:
         reasons = [summary(self._in_force.problems)] if self._in_force.problems else []

@@ -37,12 +37,13 @@ class Inbox:
         self._seen: OrderedDict[str, None] = OrderedDict()
 
     def counts(self, event: MessageEvent) -> bool:
-        """Whether `event` is somebody's own new text. mautrix hands over an edit with the new text in its place."""
+        """Whether `event` is somebody's own new text; mautrix hands over an edit with the new text in its place."""
         content = event.content
         return (
             event.sender != self._own_user
             and isinstance(content, TextMessageEventContent)
             and content.msgtype == MessageType.TEXT
+            and isinstance(content.body, str)
             and not content.get_edit()
         )
 
