@@ -455,7 +455,7 @@ run_lock() {
 run_clean() {
     cd "$ROOT"
     # By name: TOGGLE_VENVS may be a directory that holds more than ours.
-    rm -rf "$VENVS"/{tools,synapse,maubot,stack,dev,.lock}
+    rm -rf "${VENVS:?}"/{tools,synapse,maubot,stack,dev,.lock}
     rmdir "$VENVS" 2>/dev/null || true
     rm -rf dist .build .mypy_cache .ruff_cache .pytest_cache .hypothesis
     find . -name __pycache__ -type d -prune -exec rm -rf {} +
