@@ -1,0 +1,195 @@
+"""What outlives a restart: commands once, their ends, and counts to restore; whatever happens to those who wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mautrix.util.async_db import Database
+
+from toggle_plugin import store as store_module
+from toggle_plugin.migrations import upgrade_table
+from toggle_plugin.models import AuditEntry, WorkloadRef
+from toggle_plugin.store import PRUNE_EVERY, Store
+
+from .builders import ALICE, DATABASE, ROOM, WEB
+
+ENTRY = AuditEntry("$1", ROOM, ALICE, "PHONE", "abcd", "start", "web", 1_800_000_000_123)
+
+
+def entry(number: int) -> AuditEntry:
+    return replace(ENTRY, event=f"${number}", received_at=ENTRY.received_at + number)
+
+
+@contextlib.asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[Database]:
+    """The plugin's database as maubot opens it."""
+    database = Database.create(f"sqlite:{path}", upgrade_table=upgrade_table)
+    await database.start()
+    try:
+        yield database
+    finally:
+        await database.stop()
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with opened(tmp_path / "plugin.db") as database:
+        yield database
+
+
+@pytest.fixture
+def store(database: Database) -> Store:
+    return Store(database)
+
+
+async def test_a_command_is_received_once(store: Store) -> None:
+    assert await store.receive(ENTRY)
+    assert not await store.receive(ENTRY)
+    assert not await store.receive(replace(ENTRY, verb="stop", user="@bob:example.org"))
+    assert await store.entries(10) == [ENTRY]
+
+
+async def test_of_many_at_once_one_receives_it(store: Store) -> None:
+    assert sorted(await asyncio.gather(*(store.receive(ENTRY) for _ in range(10)))) == [False] * 9 + [True]
+
+
+async def test_a_command_gets_its_end(store: Store) -> None:
+    done = replace(ENTRY, workload=str(WEB), outcome="done", replicas_before=0, replicas_after=3, duration_ms=4200)
+    await store.receive(ENTRY)
+    await store.receive(entry(2))
+    await store.finish(done)
+    assert await store.entries(10) == [entry(2), done]
+
+
+async def test_what_was_received_is_not_changed_by_its_end(store: Store) -> None:
+    await store.receive(ENTRY)
+    await store.finish(replace(ENTRY, user="@bob:example.org", verb="stop", received_at=1, outcome="done"))
+    assert await store.entries(1) == [replace(ENTRY, outcome="done")]
+
+
+async def test_a_finished_command_is_not_received_again(store: Store) -> None:
+    await store.receive(ENTRY)
+    await store.finish(replace(ENTRY, outcome="done"))
+    assert not await store.receive(ENTRY)
+    assert (await store.entries(1))[0].outcome == "done"
+
+
+async def test_the_newest_entries_come_first(store: Store) -> None:
+    for number in (2, 5, 1, 4, 3):
+        await store.receive(entry(number))
+    assert await store.entries(3) == [entry(5), entry(4), entry(3)]
+
+
+async def test_commands_outlive_a_restart(tmp_path: Path) -> None:
+    async with opened(tmp_path / "plugin.db") as database:
+        assert await Store(database).receive(ENTRY)
+        await Store(database).remember(WEB, 3)
+    async with opened(tmp_path / "plugin.db") as database:
+        assert not await Store(database).receive(ENTRY)
+        assert await Store(database).recall(WEB) == 3
+
+
+async def test_only_the_newest_commands_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(8):
+        await store.receive(entry(number))
+    monkeypatch.setattr(store_module, "KEEP_ROWS", 5)
+    await store.prune()
+    assert await store.entries(10) == [entry(number) for number in (7, 6, 5, 4, 3)]
+
+
+async def test_fewer_commands_than_are_kept_are_all_kept(store: Store) -> None:
+    for number in range(3):
+        await store.receive(entry(number))
+    await store.prune()
+    assert len(await store.entries(10)) == 3
+
+
+async def test_old_commands_are_forgotten_by_and_by_without_being_asked(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "KEEP_ROWS", 5)
+    for number in range(2 * PRUNE_EVERY):
+        await store.receive(entry(number))
+    assert len(await store.entries(1000)) <= 5 + PRUNE_EVERY
+
+
+async def test_a_count_is_remembered_for_its_workload(store: Store) -> None:
+    assert await store.recall(WEB) is None
+    await store.remember(WEB, 3)
+    await store.remember(DATABASE, 2)
+    await store.remember(WEB, 4)
+    assert (await store.recall(WEB), await store.recall(DATABASE)) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        WorkloadRef("StatefulSet", "games", "web"),
+        WorkloadRef("Deployment", "other", "web"),
+        WorkloadRef("Deployment", "games", "db"),
+    ],
+)
+async def test_workloads_that_differ_in_anything_have_counts_of_their_own(store: Store, other: WorkloadRef) -> None:
+    await store.remember(WEB, 3)
+    assert await store.recall(other) is None
+
+
+@pytest.mark.parametrize("count", [0, -1])
+async def test_nothing_to_restore_is_never_remembered(store: Store, count: int) -> None:
+    await store.remember(WEB, 3)
+    with pytest.raises(ValueError, match="nothing to restore"):
+        await store.remember(WEB, count)
+    assert await store.recall(WEB) == 3
+
+
+async def test_what_a_database_raises_comes_through(tmp_path: Path) -> None:
+    async with opened(tmp_path / "plugin.db") as database:
+        await database.execute("DROP TABLE command")
+        with pytest.raises(sqlite3.OperationalError):
+            await Store(database).receive(ENTRY)
+
+
+# Cancellation
+
+MOMENTS = range(60)
+"""How many turns of the event loop a statement gets before whoever waits for it is cancelled."""
+
+
+async def cancelled_after(turns: int, work: asyncio.Task[object]) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+
+
+async def test_a_cancelled_caller_leaves_a_whole_statement_and_no_open_transaction(
+    store: Store, tmp_path: Path
+) -> None:
+    for turns in MOMENTS:
+        await cancelled_after(turns + 1, asyncio.ensure_future(store.receive(entry(turns))))
+        await cancelled_after(turns + 1, asyncio.ensure_future(store.remember(WEB, turns + 1)))
+    await store.drain()
+    with contextlib.closing(sqlite3.connect(tmp_path / "plugin.db", timeout=5)) as outside:
+        # Another connection sees only what was committed, and can write only where no transaction is open.
+        assert outside.execute("SELECT count(*) FROM command").fetchone() == (len(MOMENTS),)
+        assert outside.execute("SELECT replicas FROM replica_count").fetchone() == (len(MOMENTS),)
+        outside.execute("DELETE FROM command")
+        outside.commit()
+
+
+async def test_a_statement_whose_caller_went_away_is_waited_for_before_the_end(store: Store, tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "plugin.db", isolation_level=None)) as outside:
+        outside.execute("BEGIN EXCLUSIVE")
+        await cancelled_after(5, asyncio.ensure_future(store.receive(ENTRY)))
+        draining = asyncio.ensure_future(store.drain())
+        done, _ = await asyncio.wait({draining}, timeout=0.05)
+        assert not done
+        outside.execute("ROLLBACK")
+    await draining
+    assert await store.entries(10) == [ENTRY]
