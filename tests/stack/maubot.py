@@ -15,7 +15,7 @@ import aiohttp
 import bcrypt
 import yaml
 
-from .processes import LOOPBACK, ChildProcess, free_port
+from .processes import LOOPBACK, STOP_SECONDS, ChildProcess, free_port
 from .synapse import Login, Synapse, interpreter
 
 ADMIN = "admin"
@@ -90,9 +90,10 @@ class Maubot:
         )
         await self._process.wait_until_ready(self.url + FEATURES)
 
-    async def stop(self) -> None:
+    async def stop(self, grace: float = STOP_SECONDS) -> None:
+        """Stop it in order; what has not ended within `grace` seconds is killed."""
         if self._process is not None:
-            await self._process.stop()
+            await self._process.stop(grace)
 
     async def kill(self) -> None:
         """End it at once, as a crash would."""

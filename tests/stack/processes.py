@@ -16,6 +16,7 @@ import aiohttp
 LAUNCHER = Path(__file__).with_name("launch.py")
 LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.05
+STOP_SECONDS = 15.0
 QUOTED_LINES = 25
 QUOTED_CHARACTERS = 300
 
@@ -105,7 +106,7 @@ class ChildProcess:
         """Wait for its end, and raise ProcessFailed then."""
         raise self._failure(f"ended with status {await self.wait()}")
 
-    async def stop(self, grace: float = 10) -> None:
+    async def stop(self, grace: float = STOP_SECONDS) -> None:
         """SIGTERM, and SIGKILL for the whole group if it has not ended within `grace` seconds."""
         self._signal(signal.SIGTERM)
         self.resume()

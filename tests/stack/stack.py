@@ -29,6 +29,8 @@ TARGETS: Mapping[str, Mapping[str, object]] = {
 }
 """The targets of a stack that is not told others; the cluster has their workloads, at 0."""
 READY_SECONDS = 60.0
+LAST_STOP_SECONDS = 3.0
+"""Short, because nobody needs their files afterwards, and because maubot 0.6.0 hangs when a signal meets a request."""
 POLL_SECONDS = 0.05
 
 Step = Callable[[str], AbstractContextManager[object]]
@@ -108,8 +110,8 @@ class Servers:
         archive = (plugin or plugin_file()).read_bytes()
         servers = cls(directory, stock_message_limits=stock_message_limits, environment=environment)
         async with AsyncExitStack() as parts:
-            parts.push_async_callback(servers.synapse.stop)
-            parts.push_async_callback(servers.maubot.stop)
+            parts.push_async_callback(servers.synapse.stop, LAST_STOP_SECONDS)
+            parts.push_async_callback(servers.maubot.stop, LAST_STOP_SECONDS)
             await together(servers._run_synapse(step), servers._run_maubot(step))
             servers.api = await parts.enter_async_context(servers.maubot.api())
             with step("Plugin uploaded"):

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from .processes import LOOPBACK, ChildProcess, free_port
+from .processes import LOOPBACK, STOP_SECONDS, ChildProcess, free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVER_NAME = "localhost"
@@ -91,9 +91,10 @@ class Synapse:
         self._process = await ChildProcess.start("Synapse", command, directory=self.directory, log=self.log)
         await self._process.wait_until_ready(f"{self.url}/health")
 
-    async def stop(self) -> None:
+    async def stop(self, grace: float = STOP_SECONDS) -> None:
+        """Stop it in order; what has not ended within `grace` seconds is killed."""
         if self._process is not None:
-            await self._process.stop()
+            await self._process.stop(grace)
 
     async def register(self, name: str, password: str, *, admin: bool = False) -> str:
         """Make an account and give back its user ID; no device is logged in."""

@@ -22,7 +22,7 @@ from tests.stack.processes import ProcessFailed
 from tests.stack.stack import Servers, Stack
 
 from .kubeconfigs import server_of, with_context
-from .options import Options, Target, WrongUse, parse_options
+from .options import NoTruth, Options, Target, WrongUse, parse_options
 
 WRONG_USE = 2
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -33,7 +33,7 @@ ROLLOUT_TIMEOUT = {"simulated": 60, "real": 300}
 MARGIN_SECONDS = 30
 READY_SECONDS = 20
 HINT = "Type start, stop, status, help or check. PageUp scrolls; quit, Ctrl-D or Ctrl-C ends everything."
-EXPECTED = (ProcessFailed, MaubotError, FileNotFoundError, AssertionError, Silence)
+EXPECTED = (NoTruth, ProcessFailed, MaubotError, FileNotFoundError, AssertionError, Silence)
 """Errors that say all in their text."""
 
 
@@ -78,7 +78,7 @@ async def run(options: Options) -> int:
         logging.basicConfig(filename=directory / "chat.log", force=True)  # not onto the screen
         kubeconfig = options.kubeconfig and with_context(options.kubeconfig, options.context, directory)
         if kubeconfig is not None:
-            server_of(kubeconfig)  # what names no cluster is refused before anything is started
+            await look_at(kubeconfig, options.target)
         began = time.monotonic()
         servers, stack = await parts.enter_async_context(running(options, directory, kubeconfig))
         with step("alice is in an encrypted room with the bot"):
@@ -91,6 +91,15 @@ async def run(options: Options) -> int:
         return await first_of(servers.wait_failure(), use(options, stack, alice, room, places))
 
 
+async def look_at(kubeconfig: Path, target: Target) -> None:
+    """Find out before anything is started whether there is such a workload in a real cluster."""
+    from .truth import Truth  # noqa: PLC0415
+
+    server = server_of(kubeconfig)
+    with step(f"{target} is there, in {server}"):
+        await Truth(kubeconfig, target).read()
+
+
 async def use(options: Options, stack: Stack, alice: ChatClient, room: str, places: Sequence[str]) -> int:
     if options.script is None:
         await chat(alice, room, places)
@@ -100,16 +109,12 @@ async def use(options: Options, stack: Stack, alice: ChatClient, room: str, plac
 
 async def play(options: Options, stack: Stack, alice: ChatClient, room: str, script: Sequence[str]) -> bool:
     from .script import Script  # noqa: PLC0415 - the Kubernetes client takes half a second, and a chat does without
-    from .truth import NoTruth, Truth  # noqa: PLC0415
+    from .truth import Truth  # noqa: PLC0415
 
     follow = rollout_timeout(options) + MARGIN_SECONDS
     truth = Truth(stack.kubeconfig, options.target)
-    try:
-        show(f"\nThe cluster has {await truth.read()}.\n")
-        right = await Script(alice, room, truth, follow=follow, show=show).play(script)
-    except NoTruth as error:
-        show(f"\n{error}")
-        return False
+    show(f"\nThe cluster has {await truth.read()}.\n")
+    right = await Script(alice, room, truth, follow=follow, show=show).play(script)
     show("\nEvery answer was right." if right else "\nNot every answer was right.")
     return right
 

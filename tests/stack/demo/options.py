@@ -50,6 +50,10 @@ class WrongUse(Exception):
     """The command line cannot be followed; says why in one sentence."""
 
 
+class NoTruth(Exception):
+    """The cluster cannot be asked."""
+
+
 def parse_options(arguments: Sequence[str], *, terminal: bool) -> Options:
     """What `arguments` ask for; without a `terminal` there is always a script.
 

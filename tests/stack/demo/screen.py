@@ -9,12 +9,10 @@ from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import InMemoryHistory
-from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout import HSplit, Layout, Window
 from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
 from prompt_toolkit.layout.processors import BeforeInput
-from prompt_toolkit.output import Output
 from prompt_toolkit.styles import Style
 
 from tests.stack.chat import ChatClient
@@ -34,18 +32,9 @@ class ChatScreen:
 
     Args:
         intro: lines above the first message.
-        source, output: the terminal; that of the process by default.
     """
 
-    def __init__(
-        self,
-        chat: ChatClient,
-        room: str,
-        intro: Sequence[str],
-        *,
-        source: Input | None = None,
-        output: Output | None = None,
-    ) -> None:
+    def __init__(self, chat: ChatClient, room: str, intro: Sequence[str]) -> None:
         self._chat = chat
         self._room = room
         self._intro = intro
@@ -53,15 +42,15 @@ class ChatScreen:
         self._lines: list[Line] = []
         self._sending: asyncio.Task[None] | None = None
         self._typed = Buffer(multiline=False, accept_handler=self._enter, history=InMemoryHistory())
-        self._application: Application[None] = Application(
-            layout=self._layout(), key_bindings=self._keys(), style=STYLE, full_screen=True, input=source, output=output
+        self.application: Application[None] = Application(
+            layout=self._layout(), key_bindings=self._keys(), style=STYLE, full_screen=True
         )
 
     async def run(self) -> None:
         """Show the room until the person leaves."""
         redrawing = asyncio.create_task(self._redraw())
         try:
-            await self._application.run_async(handle_sigint=False)
+            await self.application.run_async(handle_sigint=False)
         finally:
             redrawing.cancel()
             await asyncio.gather(redrawing, return_exceptions=True)
@@ -74,9 +63,9 @@ class ChatScreen:
         try:
             while True:
                 await self._chat.wait_change()
-                self._application.invalidate()
+                self.application.invalidate()
         except Exception as error:  # noqa: BLE001 - whatever ends the sync ends the chat, and is told
-            self._application.exit(exception=error)
+            self.application.exit(exception=error)
 
     def _layout(self) -> Layout:
         messages = FormattedTextControl(self._text, show_cursor=False)
@@ -107,25 +96,25 @@ class ChatScreen:
 
     def _rows(self) -> int:
         """Rows for messages: all but the rule and the line to type in."""
-        return max(2, self._application.output.get_size().rows - 2)
+        return max(2, self.application.output.get_size().rows - 2)
 
     def _enter(self, typed: Buffer) -> bool:
         text = typed.text.strip()
         self._scrolled = 0
         if text.lower() in QUIT:
-            self._application.exit()
+            self.application.exit()
         elif text:
-            self._sending = self._application.create_background_task(self._send(text))
+            self._sending = self.application.create_background_task(self._send(text))
         return False  # empty the line
 
     async def _send(self, text: str) -> None:
         try:
             await self._chat.send(self._room, text)
         except Exception as error:  # noqa: BLE001 - a chat that cannot send ends, and says why
-            self._application.exit(exception=error)
+            self.application.exit(exception=error)
 
     def _text(self) -> StyleAndTextTuples:
-        width = self._application.output.get_size().columns
+        width = self.application.output.get_size().columns
         intro = [line for text in self._intro for line in wrap([("class:dim", text)], width)]
         self._lines = [*intro, *self._message_lines(width)]
         first = max(0, len(self._lines) - self._rows() - self._scrolled)

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import ClientError
 from kubernetes.aio import client, config
 
-from .options import Target, verb_of
+from .options import NoTruth, Target, verb_of
 
 PHASES = ("off", "starting", "running", "stopping")
 _WORD = re.compile(rf"\bis ({'|'.join(PHASES)}|stuck)\b")
@@ -37,10 +37,6 @@ class Counts:
 
     def __str__(self) -> str:
         return f"{self.available} of {self.desired} available"
-
-
-class NoTruth(Exception):
-    """The cluster cannot be asked."""
 
 
 class Truth:
