@@ -122,8 +122,9 @@ def test_wrong_use_is_told_in_one_sentence(arguments: list[str], reason: str) ->
 def kubeconfig(directory: Path, **changes: Any) -> Path:
     clusters = [{"name": name, "cluster": {"server": f"https://{name}"}} for name in ("one", "two")]
     clusters[1]["cluster"] = {"server": "https://two", "certificate-authority": "ca.crt"}
+    users = [{"name": "me", "user": {"token": "t"}}]
     contexts = [{"name": name, "context": {"cluster": name, "user": "me"}} for name in ("one", "two")]
-    document = {"clusters": clusters, "contexts": contexts, "users": [], "current-context": "one", **changes}
+    document = {"clusters": clusters, "contexts": contexts, "users": users, "current-context": "one", **changes}
     path = directory / "given"
     path.write_text(yaml.safe_dump(document))
     return path
@@ -268,9 +269,12 @@ async def test_the_script_without_a_terminal_is_right_and_leaves_nothing(tmp_pat
     assert is_empty(tmp_path)
 
 
-async def test_a_cluster_that_is_not_there_is_told_before_anything_starts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, {"users": []}], ids=["nobody listens", "no user"])
+async def test_a_cluster_that_cannot_be_asked_is_told_before_anything_starts(
+    tmp_path: Path, changes: Mapping[str, Any]
+) -> None:
     (tmp_path / "temporary").mkdir()
-    given = kubeconfig(tmp_path, clusters=[{"name": "one", "cluster": {"server": "https://127.0.0.1:1"}}])
+    given = kubeconfig(tmp_path, clusters=[{"name": "one", "cluster": {"server": "https://127.0.0.1:1"}}], **changes)
     target = ("--target", "Deployment/demo/web", "--script", "status")
     process = await demo("--kubeconfig", str(given), *target, directory=tmp_path / "temporary")
     output = (await process.communicate())[0].decode()

@@ -62,7 +62,7 @@ class Truth:
                 return counts_of(workload)
         except client.ApiException as error:
             raise NoTruth(f"the cluster does not tell of {self._target}: {error.status} {error.reason}") from error
-        except (config.ConfigException, ClientError, OSError) as error:
+        except (config.ConfigException, TypeError, ClientError, OSError) as error:  # TypeError: there is no such user
             raise NoTruth(f"{self._kubeconfig} leads to no cluster: {error}") from error
 
 
