@@ -123,8 +123,9 @@ is_ready() { [[ -x $VENVS/$1/bin/python && $(cat "$VENVS/$1/.stamp" 2>/dev/null)
 
 uv() {
     # A company's mirror, and its certificates, as pip knows them.
-    UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-https://pypi.org/simple}} UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-1} \
-        UV_PYTHON_DOWNLOADS=never UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-120} "$VENVS/tools/bin/uv" --quiet "$@"
+    if [[ -n ${PIP_INDEX_URL:-} && -z ${UV_DEFAULT_INDEX:-} ]]; then local -x UV_DEFAULT_INDEX=$PIP_INDEX_URL; fi
+    UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-1} UV_PYTHON_DOWNLOADS=never UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-120} \
+        "$VENVS/tools/bin/uv" --quiet "$@"
 }
 
 make_tools() {
