@@ -13,7 +13,7 @@ Json = Mapping[str, Any]
 
 
 def parse_workload(ref: WorkloadRef, obj: Json) -> Workload:
-    """A Deployment or StatefulSet; raises KeyError, TypeError or ValueError for anything else."""
+    """A Deployment or StatefulSet; raises KeyError, TypeError, ValueError or AttributeError for another thing."""
     metadata, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
     strategy = spec.get("strategy") or spec.get("updateStrategy") or {}
     return Workload(
@@ -56,7 +56,7 @@ def _expression(expression: Json) -> str:
 
 
 def parse_pod(obj: Json) -> Pod:
-    """A pod; raises KeyError, TypeError or ValueError for anything else."""
+    """A pod; raises KeyError, TypeError, ValueError or AttributeError for another thing."""
     metadata, status = obj["metadata"], obj.get("status") or {}
     conditions = _conditions(status)
     return Pod(

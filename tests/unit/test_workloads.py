@@ -12,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -221,6 +222,30 @@ async def test_a_quota_is_told_by_events_of_the_replicaset(api: KubernetesWorklo
 async def test_only_the_workloads_own_pods_are_told(api: KubernetesWorkloads) -> None:
     assert {pod.name for pod in await api.pods(await api.get(DB))} == {"db-0", "db-1"}
     assert await api.pods(await api.get(WEB)) == ()
+
+
+async def test_an_empty_selector_selects_nothing_rather_than_everything(
+    api: KubernetesWorkloads, cluster: SimulatedCluster
+) -> None:
+    database = replace(await api.get(DB), selector="")
+    assert await api.pods(database) == ()
+    assert cluster.asked("GET", "/pods") == []
+
+
+async def test_events_in_pages_are_read_on(api: KubernetesWorkloads, cluster: SimulatedCluster) -> None:
+    def page(name: str, token: str) -> str:
+        about = {"kind": "StatefulSet", "name": name}
+        event = {"metadata": {}, "involvedObject": about, "reason": name, "lastTimestamp": "2026-11-23T10:00:00Z"}
+        return json.dumps({"metadata": {"continue": token}, "items": [event]})
+
+    database = await api.get(DB)
+    cluster.fail(path="/events", body=page("other", "more"))
+    cluster.fail(path="/events", body=page("db", ""))
+    assert [event.reason for event in await api.events(database, [])] == ["db"]
+    assert [request.query.get("continue") for request in cluster.asked("GET", "/events")] == [None, "more"]
+    cluster.requests.clear()
+    cluster.fail(path="/events", body=page("db", "more"), times=None)
+    assert len(await api.events(database, [])) == len(cluster.requests) == 4
 
 
 async def test_pods_that_are_ending_say_so(api: KubernetesWorkloads, cluster: SimulatedCluster) -> None:
@@ -459,7 +484,9 @@ async def test_a_host_name_that_nobody_knows(cluster: SimulatedCluster, impatien
     await api.close()
 
 
-async def test_a_certificate_of_another_ca(cluster: SimulatedCluster) -> None:
+async def test_a_certificate_of_another_ca(cluster: SimulatedCluster, caplog: pytest.LogCaptureFixture) -> None:
+    """It does not mend itself, so nobody waits for more tries."""
+    caplog.set_level(logging.INFO)
     async with SimulatedCluster() as other:
         cluster.write_kubeconfig(cluster.kubeconfig, **{"certificate-authority": str(other.ca_file)})
         api = await connect(cluster)
@@ -469,6 +496,7 @@ async def test_a_certificate_of_another_ca(cluster: SimulatedCluster) -> None:
             f"The certificate of the cluster at {api.server} is not trusted; "
             f"check certificate-authority in {cluster.kubeconfig}."
         )
+        assert "retried" not in caplog.text
         await api.close()
 
 
