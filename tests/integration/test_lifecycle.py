@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,11 +14,9 @@ from tests.integration.conversation import ask, audited, told
 from tests.stack.chat import ChatClient
 from tests.stack.cluster import SimulatedCluster
 from tests.stack.cluster.behaviour import Outcome
+from tests.stack.cluster.pod import in_pod
 from tests.stack.stack import PLUGIN, Servers, Stack, plugin_file
 from tests.stack.synapse import interpreter
-
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Where the kubelet puts the files and the Kubernetes client looks for them; neither can be told another place."""
 
 
 @pytest.fixture
@@ -156,27 +153,16 @@ async def test_without_a_usable_kubernetes_package_the_plugin_starts_and_says_so
         assert tracebacks(stack) == []
 
 
-def as_in_a_pod(directory: Path, files: Path) -> Path:
-    """An interpreter for which `files` lie where the kubelet puts them, in a mount namespace of its own."""
-    script = directory / "python-in-a-pod"
-    own_user = "" if os.geteuid() == 0 else "--user --map-root-user"
-    mount = (
-        f"mount -t tmpfs tmpfs /run && mkdir -p {SERVICE_ACCOUNT} && cp {shlex.quote(str(files))}/* {SERVICE_ACCOUNT}/"
-        f' && exec {shlex.quote(interpreter("maubot"))} "$@"'
-    )
-    script.write_text(f'#!/bin/sh\nexec unshare --mount {own_user} sh -c {shlex.quote(mount)} sh "$@"\n')
-    script.chmod(0o755)
-    return script
-
-
 async def test_in_cluster_credentials_are_the_real_files_of_a_pod(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with SimulatedCluster() as cluster:
         cluster.add_deployment("demo", "web")
-        files = tmp_path / "serviceaccount"
-        environment = cluster.service_account(files)
-        monkeypatch.setenv("TOGGLE_MAUBOT_PYTHON", str(as_in_a_pod(tmp_path, files)))
+        arguments, environment, _ = in_pod(cluster, tmp_path / "run", [interpreter("maubot")])
+        in_a_pod = tmp_path / "python-in-a-pod"
+        in_a_pod.write_text(f'#!/bin/sh\nexec {shlex.join(arguments)} "$@"\n')
+        in_a_pod.chmod(0o755)
+        monkeypatch.setenv("TOGGLE_MAUBOT_PYTHON", str(in_a_pod))
         async with (
             maubot_with(tmp_path, environment) as servers,
             servers.stack({"kubeconfig": ""}, kubeconfig=cluster.kubeconfig) as stack,
