@@ -1,8 +1,11 @@
-"""Values that tests are about, with everything filled in that a test does not care about."""
+"""Values that tests are about, with everything filled in that a test does not care about; and what tests wait for."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from toggle_plugin.models import Container, Pod, Requester, Trust, Workload, WorkloadRef
@@ -68,3 +71,24 @@ def settings(*targets: Target, **changes: Any) -> Settings:
     """Settings that let alice in, with these targets, and with `changes`."""
     named = {target.name: target for target in targets}
     return replace(Settings(targets=named, allowed_users=frozenset({ALICE})), **changes)
+
+
+async def reached(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait until `condition` is true; fails with TimeoutError when it does not become so."""
+
+    async def wait() -> None:
+        while not condition():  # noqa: ASYNC110 - the condition is somebody else's
+            await asyncio.sleep(0.005)
+
+    await asyncio.wait_for(wait(), seconds)
+
+
+def tasks_of_the_plugin() -> list[str]:
+    """The plugin's own coroutines that are still running as tasks."""
+    running = (task.get_coro() for task in asyncio.all_tasks() if not task.done())
+    return [repr(work) for work in running if Path(_file(work)).parent.name == "toggle_plugin"]
+
+
+def _file(work: object) -> str:
+    code = getattr(work, "cr_code", None)
+    return code.co_filename if code else ""
