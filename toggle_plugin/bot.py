@@ -133,10 +133,9 @@ class ToggleBot(Plugin):
     async def _join(self, room: str) -> None:
         await self.client.join_room(RoomID(room), max_retries=2)
 
-    def _not_ready(self) -> Sequence[str]:
+    async def _not_ready(self) -> Sequence[str]:
         reasons = [summary(self._in_force.problems)] if self._in_force.problems else []
         if self.client.crypto is None:
             reasons.append("this client has no encryption: log it in through maubot, then restart the instance")
-        if self._connection.problem:
-            reasons.append(self._connection.problem)
-        return reasons
+        trouble = await self._connection.trouble()
+        return [*reasons, trouble] if trouble else reasons

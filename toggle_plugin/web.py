@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from aiohttp.web import Request, Response, json_response
@@ -16,10 +16,10 @@ _get = cast("Callable[[str], Callable[[_F], _F]]", web.get)
 class Readiness:
     """Serves what `reasons` says: an empty sequence means ready."""
 
-    def __init__(self, reasons: Callable[[], Sequence[str]]) -> None:
+    def __init__(self, reasons: Callable[[], Awaitable[Sequence[str]]]) -> None:
         self._reasons = reasons
 
     @_get("/readyz")
     async def readyz(self, _: Request) -> Response:
-        reasons = list(self._reasons())
+        reasons = list(await self._reasons())
         return json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)

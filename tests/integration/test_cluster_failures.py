@@ -84,6 +84,9 @@ async def test_a_cluster_that_is_not_there_is_told_and_comes_back(stack: Stack, 
     event = await alice.send(room, "status")
     reply = await alice.wait_reply(event, 60)
     assert "refuses connections" in reply.body
+    status, answer = await stack.readyz()
+    assert status == 503
+    assert "refuses connections" in answer["reasons"][0]
     await stack.cluster.listen()
     assert "is off" in (await ask(alice, room, "status")).body
 
