@@ -5,47 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mautrix.util.async_db import Database
 
 from toggle_plugin import store as store_module
-from toggle_plugin.migrations import upgrade_table
 from toggle_plugin.models import AuditEntry, WorkloadRef
 from toggle_plugin.store import PRUNE_EVERY, Store
 
 from .builders import ALICE, DATABASE, ROOM, WEB
+from .conftest import opened
 
 ENTRY = AuditEntry("$1", ROOM, ALICE, "PHONE", "abcd", "start", "web", 1_800_000_000_123)
 
 
 def entry(number: int) -> AuditEntry:
     return replace(ENTRY, event=f"${number}", received_at=ENTRY.received_at + number)
-
-
-@contextlib.asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[Database]:
-    """The plugin's database as maubot opens it."""
-    database = Database.create(f"sqlite:{path}", upgrade_table=upgrade_table)
-    await database.start()
-    try:
-        yield database
-    finally:
-        await database.stop()
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with opened(tmp_path / "plugin.db") as database:
-        yield database
-
-
-@pytest.fixture
-def store(database: Database) -> Store:
-    return Store(database)
 
 
 async def test_a_command_is_received_once(store: Store) -> None:
