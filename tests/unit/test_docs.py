@@ -1,0 +1,332 @@
+"""The docs are true: what the code takes, says and writes is in them, and what they name is there."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from toggle_plugin import answers, follow, inbox, store, workloads
+from toggle_plugin.grammar import WORDS
+from toggle_plugin.models import Phase, Result, Verb, WorkloadRef
+from toggle_plugin.settings import (
+    _TARGET_KEYS,
+    KEYS,
+    KINDS,
+    RESERVED_TARGETS,
+    BareCommands,
+    MinimumTrust,
+    cautions,
+    parse_settings,
+)
+
+REPOSITORY = Path(__file__).parents[2]
+PACKAGE = REPOSITORY / "toggle_plugin"
+README = (REPOSITORY / "README.md").read_text()
+OPERATION = (REPOSITORY / "docs" / "operation.md").read_text()
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+
+# What people read
+
+
+SPEAKING = (
+    *("access", "api_failures", "bot", "config", "credentials", "errors", "render"),
+    *("rollout", "settings", "toggle", "workloads"),
+)
+"""The modules whose texts reach people."""
+NEVER_SHOWN = ("a line of a watch is too long", "not an object")
+"""For the log only."""
+WORDS_OF_A_SENTENCE = 3
+"""Shorter pieces, such as "in namespace", say nothing about whether a sentence is there."""
+
+
+def words(text: str) -> str:
+    """`text` as its lower-case words: what Markdown, line ends and punctuation add is gone."""
+    return " ".join(re.findall(r"[a-z0-9]+", text.casefold()))
+
+
+README_WORDS = words(README)
+
+
+@cache
+def spoken() -> tuple[str, ...]:
+    """The words of every piece that any of the modules says, the longest first."""
+    known = {words(piece) for module in SPEAKING for piece in pieces(module)} | set(WORDS)
+    return tuple(sorted(known - {""}, key=len, reverse=True))
+
+
+def pieces(module: str) -> Iterator[str]:
+    """The constant parts of the texts in a module, but for docstrings, logs and what is for the log only."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    silent = {inner for node in ast.walk(tree) for part in unspoken(node) for inner in ast.walk(part)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in silent:
+            yield node.value
+
+
+def unspoken(node: ast.AST) -> Iterator[ast.AST]:
+    """What below `node` nobody in a chat gets to read."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        yield node.value  # docstrings, also those of constants and fields
+    elif isinstance(node, ast.AnnAssign):
+        yield node.annotation
+    elif isinstance(node, ast.Call):
+        yield from (keyword.value for keyword in node.keywords if keyword.arg == "detail")
+        if re.match(r"(self\.)?_?(log|re|cast)\b", ast.unparse(node.func)):
+            yield node
+
+
+def sentences() -> list[tuple[str, str]]:
+    """Every piece that is long enough to be looked for, with its module."""
+    found = {(module, piece.strip()) for module in SPEAKING for piece in pieces(module)}
+    return sorted((module, piece) for module, piece in found if is_sentence(piece) and piece not in NEVER_SHOWN)
+
+
+def is_sentence(piece: str) -> bool:
+    return " " in piece and len(words(piece).split()) >= WORDS_OF_A_SENTENCE and "(?" not in piece
+
+
+@pytest.mark.parametrize(("module", "piece"), sentences())
+def test_every_sentence_that_people_can_read_is_in_the_readme(module: str, piece: str) -> None:
+    assert words(piece) in README_WORDS
+
+
+def test_the_sentences_are_found_in_the_code() -> None:
+    found = [piece for _, piece in sentences()]
+    assert len(found) > 100
+    assert any("Your device is not verified by you" in piece for piece in found)
+    assert any("has forgotten that state" in piece for piece in found)
+    assert not any("Raises" in piece or "=%s" in piece for piece in found)
+
+
+def test_a_sentence_that_nobody_says_is_not_found() -> None:
+    assert words("The cluster at ADDRESS has gone fishing") not in README_WORDS
+
+
+@pytest.mark.parametrize("hidden", NEVER_SHOWN)
+def test_what_is_never_shown_is_still_in_the_code(hidden: str) -> None:
+    assert any(hidden in piece for module in SPEAKING for piece in pieces(module))
+
+
+REFUSALS = "## Refusals and errors"
+
+
+def quotations() -> list[str]:
+    """What the tables of refusals and errors say that people read."""
+    chapter = README.split(f"\n{REFUSALS}\n")[1].split("\n## ")[0]
+    firsts = [line.strip("|").split("|")[0] for line in chapter.splitlines() if line.startswith("|")]
+    return [quoted for first in firsts for quoted in re.findall(r"`([^`]+)`", first) if len(words(quoted).split()) > 2]
+
+
+@pytest.mark.parametrize("quoted", quotations())
+def test_every_sentence_in_the_readme_is_still_said(quoted: str) -> None:
+    """Names and numbers of an example are nowhere in the code, but most words of a sentence are."""
+    rest = f" {words(quoted)} "
+    for piece in spoken():
+        rest = rest.replace(f" {piece} ", "  ")
+    left = [word for word in rest.split() if not word.isdigit()]
+    assert len(left) <= max(2, len(words(quoted).split()) // 3), left
+
+
+# Tables
+
+
+def section(page: str, heading: str) -> str:
+    """What is below a heading, up to the next one of any level."""
+    return re.split(r"^#+ ", page.split(f"\n{heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def table(page: str, heading: str, number: int = 0) -> list[list[str]]:
+    """The cells of a table below a heading, without its head."""
+    found = re.findall(r"(?:^\|.*\n)+", section(page, heading), flags=re.MULTILINE)[number].splitlines()[2:]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))] for line in found]
+
+
+def code(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
+
+
+def named(page: str, heading: str, number: int = 0) -> set[str]:
+    """Everything that stands as code in the first cells of a table."""
+    return {name for cells in table(page, heading, number) for name in code(cells[0])}
+
+
+def defaults(number: int) -> dict[str, str]:
+    return {cells[0].strip("`"): cells[1] for cells in table(README, "## Settings", number)}
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    shipped = yaml.safe_load((REPOSITORY / "base-config.yaml").read_text())
+    documented = defaults(0)
+    assert list(documented) == list(shipped) == list(KEYS)
+    for key, value in shipped.items():
+        if value in ("", [], {}):
+            assert documented[key] in ("empty", "none", "nobody", "every room"), key
+        else:
+            assert documented[key] == f"`{str(value).lower()}`", key
+
+
+def test_every_key_of_a_target_is_documented_with_its_default() -> None:
+    target = parse_settings({"targets": {"web": {"namespace": "demo", "name": "web"}}}).targets["web"]
+    documented = defaults(1)
+    assert set(documented) == set(_TARGET_KEYS)
+    assert documented["kind"] == f"`{target.ref.kind}`"
+    assert documented["replicas"] == f"`{target.replicas}`"
+    assert documented["allowed_users"].startswith("all of the `allowed_users`")
+
+
+@pytest.mark.parametrize("value", [*BareCommands, *MinimumTrust, *KINDS, *RESERVED_TARGETS])
+def test_every_value_that_has_a_name_is_documented(value: str) -> None:
+    assert f"`{getattr(value, 'value', value)}`" in section(README, "## Settings")
+
+
+def test_every_word_of_the_commands_is_documented() -> None:
+    documented = {name.split()[0] for name in named(README, "## Commands")}
+    assert documented == set(WORDS)
+
+
+def test_every_state_is_documented() -> None:
+    documented = {cells[0].split(maxsplit=1)[1] for cells in table(README, "## Replies")}
+    assert documented == {phase.value for phase in Phase} | {"not known"}
+
+
+def test_every_column_and_every_outcome_of_the_audit_is_documented() -> None:
+    assert named(OPERATION, "## The audit") == set(store._NAMES)
+    documented = named(OPERATION, "## The audit", 1)
+    outcomes = {result.value for result in Result if result is not Result.FAILED}
+    assert documented == outcomes | {"refused", "interrupted", "failed: Forbidden"}
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        (README, f"than {answers.CALL_AFTER:.0f} s"),
+        (README, f"stuck for {follow.PATIENCE:.0f} s"),
+        (README, f"{follow.SETTLE:.0f} seconds later"),
+        (README, f"The last {store.KEEP_ROWS:,} commands"),
+        (OPERATION, f"newest {store.KEEP_ROWS:,} rows"),
+        (README, f"`kubernetes` {workloads.OLDEST_PACKAGE} beside"),
+    ],
+)
+def test_the_numbers_are_those_of_the_code(page: str, text: str) -> None:
+    assert text in page
+
+
+def test_the_tolerance_of_clocks_is_a_minute() -> None:
+    assert "One minute is tolerated" in README
+    assert inbox.FUTURE == 60
+
+
+# Examples
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+
+
+def yaml_objects() -> list[Any]:
+    return list(itertools.chain.from_iterable(yaml.safe_load_all(block) for block in blocks(README, "yaml")))
+
+
+@pytest.mark.parametrize("settings", [found for found in yaml_objects() if "kind" not in found])
+def test_the_examples_of_settings_are_taken_without_a_remark(settings: dict[str, Any]) -> None:
+    assert cautions(parse_settings(settings)) == ()
+
+
+def test_one_example_has_every_setting() -> None:
+    examples = [found for found in yaml_objects() if "kind" not in found]
+    assert any(set(found) == set(KEYS) for found in examples)
+
+
+def test_the_role_gives_what_the_plugin_asks_for_and_nothing_else() -> None:
+    (role,) = [found for found in yaml_objects() if found.get("kind") == "Role"]
+    (example, *_) = [parse_settings(found) for found in yaml_objects() if "targets" in found]
+    (target,) = example.targets.values()
+    assert role["metadata"]["namespace"] == target.ref.namespace
+    wanted = {(right, plural) for right, plural, _ in workloads._wanted_rights(target.ref)}
+    assert {(verb, resource) for rule in role["rules"] for verb in rule["verbs"] for resource in rule["resources"]} == (
+        wanted
+    )
+    for rule in role["rules"]:
+        if rule["apiGroups"] == ["apps"]:
+            assert rule["resourceNames"] == [target.ref.name]
+
+
+def test_the_role_is_bound_where_it_is() -> None:
+    (role,) = [found for found in yaml_objects() if found.get("kind") == "Role"]
+    (binding,) = [found for found in yaml_objects() if found.get("kind") == "RoleBinding"]
+    assert binding["metadata"]["namespace"] == role["metadata"]["namespace"]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+
+
+def test_every_right_is_explained() -> None:
+    explained = {words(cells[0]) for cells in table(README, "### 5. The rights in the cluster")}
+    wanted = workloads._wanted_rights(WorkloadRef("Deployment", "demo", "web"))
+    assert {words(f"{verb} on {resource}") for verb, resource, _ in wanted} == explained
+
+
+# What the pages name
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.casefold()).replace(" ", "-") for heading in headings}
+
+
+def links() -> Iterator[tuple[Path, str]]:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if not target.startswith("https://"):
+                yield page, target
+
+
+@pytest.mark.parametrize(("page", "target"), [pytest.param(*link, id=f"{link[0].name}:{link[1]}") for link in links()])
+def test_every_link_leads_somewhere(page: Path, target: str) -> None:
+    path, _, anchor = target.partition("#")
+    file = page.parent / path if path else page
+    assert file.is_file()
+    assert not anchor or anchor in anchors(file.read_text())
+
+
+def test_every_picture_is_shown() -> None:
+    pictures = {path.name for path in (REPOSITORY / "docs" / "pictures").iterdir()}
+    assert pictures == set(re.findall(r"docs/pictures/([\w.-]+)", README))
+
+
+def sub_commands() -> set[str]:
+    shown = subprocess.run([REPOSITORY / "build.sh", "help"], capture_output=True, text=True, check=True)
+    return set(re.findall(r"^  ([a-z]+) ", shown.stdout, flags=re.MULTILINE))
+
+
+def test_the_readme_knows_every_sub_command_and_no_other() -> None:
+    assert set(re.findall(r"\./build\.sh ([a-z]+)", README)) == sub_commands()
+
+
+def test_every_option_of_the_demo_exists() -> None:
+    options = (REPOSITORY / "tests" / "stack" / "demo" / "options.py").read_text()
+    demo = README.split("\n## Try it\n")[1].split("\n## ")[0]
+    used = set(re.findall(r"--[a-z]+", demo))
+    assert used
+    assert all(f'"{option}"' in options for option in used)
+
+
+def test_the_plugin_file_has_its_name() -> None:
+    meta = yaml.safe_load((REPOSITORY / "maubot.yaml").read_text())
+    assert f"{meta['id']}-v{meta['version']}.mbp" in README
+    assert f"maubot {meta['maubot']}" in README
+    assert meta["dependencies"] == [f"kubernetes{wanted}" for wanted in re.findall(r"'kubernetes([^']+)'", README)[:1]]
+    assert len(set(re.findall(r"'kubernetes([^']+)'", README))) == 1
+
+
+def test_every_verb_is_in_the_table_of_who_may_do_what() -> None:
+    head = section(README, "## Who may do what, and with which device").strip().splitlines()[0]
+    assert set(code(head)) == {verb.value for verb in Verb}
