@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from toggle_plugin import answers, follow, inbox, store, workloads
+from toggle_plugin import answers, connection, follow, inbox, store, workloads
 from toggle_plugin.grammar import WORDS
 from toggle_plugin.models import Phase, Result, Verb, WorkloadRef
 from toggle_plugin.settings import (
@@ -38,7 +38,7 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
 
 SPEAKING = (
-    *("access", "api_failures", "bot", "config", "credentials", "errors", "render"),
+    *("access", "api_failures", "bot", "config", "connection", "credentials", "errors", "render"),
     *("rollout", "settings", "toggle", "workloads"),
 )
 """The modules whose texts reach people."""
@@ -212,6 +212,8 @@ def test_every_column_and_every_outcome_of_the_audit_is_documented() -> None:
         (README, f"stuck for {follow.PATIENCE:.0f} s"),
         (README, f"{follow.SETTLE:.0f} seconds later"),
         (README, f"The last {store.KEEP_ROWS:,} commands"),
+        (OPERATION, f"within {connection.ANSWER_WITHIN:.0f} s"),
+        (OPERATION, f"holds for {connection.ASK_EVERY:.0f} seconds"),
         (OPERATION, f"newest {store.KEEP_ROWS:,} rows"),
         (README, f"`kubernetes` {workloads.OLDEST_PACKAGE} beside"),
     ],
