@@ -1,4 +1,4 @@
-"""A real browser without a window: Debian's Chromium, which reaches this machine only and writes only where it is told."""
+"""A real browser without a window: Debian's Chromium, which reaches no other machine and writes where it is told."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def chromium() -> str:
 
 @asynccontextmanager
 async def open_page(profile: Path, *, width: int, height: int, scale: float = 1) -> AsyncIterator[Page]:
-    """A page of a new browser, whose profile is kept in `profile`; what it shows on a failure, in failure.png beside it.
+    """A page of a new browser, whose profile is kept in `profile`; on a failure, failure.png beside it shows it.
 
     Args:
         width, height: of the page, in CSS pixels.

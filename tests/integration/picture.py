@@ -15,7 +15,7 @@ body { font: 14px/1.42 Inter, "Noto Sans", "Liberation Sans", sans-serif, "Noto 
   background: #fff; display: inline-flex; gap: 28px; padding: 20px 24px 16px }
 figure { width: 376px }
 figcaption { text-align: center; color: #5c6370; font-size: 13px; padding-top: 10px }
-.phone { height: 640px; border-radius: 26px; overflow: hidden; display: flex; flex-direction: column;
+.phone { height: 774px; border-radius: 26px; overflow: hidden; display: flex; flex-direction: column;
   background: #f4f5f7; border: 1px solid #d9dce1; box-shadow: 0 6px 22px rgb(20 25 40 / .13) }
 header { display: flex; align-items: center; gap: 11px; background: #fff; padding: 14px 18px 12px;
   border-bottom: 1px solid #e3e5e9 }
@@ -24,7 +24,7 @@ header { display: flex; align-items: center; gap: 11px; background: #fff; paddin
 h1 { font-size: 15px; font-weight: 600; line-height: 1.25 }
 .lock { display: flex; gap: 4px; align-items: center; color: #1e7d46; font-size: 12px }
 main { flex: 1; min-height: 0; display: flex; flex-direction: column; justify-content: flex-end; gap: 9px;
-  padding: 14px 12px 16px }
+  padding: 14px 12px 16px; overflow: hidden }
 article { max-width: 86%; padding: 8px 12px 6px; border-radius: 15px; background: #fff; align-self: flex-start;
   border-bottom-left-radius: 5px; box-shadow: 0 1px 1px rgb(20 25 40 / .08); overflow-wrap: anywhere; flex: none }
 article.mine { align-self: flex-end; background: #dbe7ff; border-radius: 15px; border-bottom-right-radius: 5px }
@@ -40,6 +40,7 @@ LOCK = (
     '<path d="M2 5V3.5a3 3 0 0 1 6 0V5h.6c.5 0 .9.4.9.9v4.7c0 .5-.4.9-.9.9H1.4a.9.9 0 0 1-.9-.9V5.9c0-.5.4-.9.9-.9H2z'
     'm1.2 0h3.6V3.5a1.8 1.8 0 0 0-3.6 0V5z"/></svg>'
 )
+UNVERIFIED = '<span class="note">from an unverified session</span>'
 
 
 @dataclass(frozen=True)
@@ -71,19 +72,19 @@ def figure(screen: Screen) -> str:
     bubbles = "".join(bubble(message, screen) for message in arrived)
     room = html.escape(screen.room)
     return (
-        f'<figure><div class="phone"><header><div class="avatar">{room[:1]}</div><div><h1>{room}</h1>{lock}</div></header>'
-        f"<main>{bubbles}</main></div><figcaption>{html.escape(screen.caption)}</figcaption></figure>"
+        f'<figure><div class="phone"><header><div class="avatar">{room[:1]}</div><div><h1>{room}</h1>{lock}</div>'
+        f"</header><main>{bubbles}</main></div><figcaption>{html.escape(screen.caption)}</figcaption></figure>"
     )
 
 
 def bubble(message: Message, screen: Screen) -> str:
     """A message as it stood then; of its edits it says that there were some, as chat clients do."""
     states = [event for event in message.events if event.timestamp <= screen.until]
-    mine = message.sender == screen.me
-    return (
-        f'<article class="{"mine" if mine else "theirs"}">{quote(message, screen)}{body(states[-1])}'
-        f"<footer>{'edited · ' if len(states) > 1 else ''}{clock(message.events[0].timestamp)}</footer></article>"
-    )
+    side = "mine" if message.sender == screen.me else "theirs"
+    notes = [UNVERIFIED] if message.trust == "UNVERIFIED" else []
+    notes += ["edited"] if len(states) > 1 else []
+    footer = " · ".join([*notes, clock(message.events[0].timestamp)])
+    return f'<article class="{side}">{quote(message, screen)}{body(states[-1])}<footer>{footer}</footer></article>'
 
 
 def quote(message: Message, screen: Screen) -> str:

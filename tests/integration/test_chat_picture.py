@@ -33,19 +33,23 @@ async def test_the_picture_of_a_chat(slow_stack: Stack, tmp_path: Path) -> None:
     await ask(alice, room, "help")
     await ask(alice, room, "status")
     running = await told(alice, room, "start", "is running")
-    await refused_from_another_device(alice, room, slow_stack)
+    await ask(alice, room, "stpo")
     await told(alice, room, "stop", "is off")
+    await refused_from_another_device(alice, room, slow_stack)
 
     messages = list(alice.timeline.messages(room))
+    later = messages[messages.index(alice.message(running.reply_to)) :]
     begun, ended = moment_of(running, "0 of 1 available"), messages[-1].events[-1].timestamp
     screens = [
         Screen("One reply follows the roll-out …", ROOM, messages, alice.user_id, begun),
-        Screen("… and is edited until the cluster says so", ROOM, messages, alice.user_id, ended),
+        Screen("… and is edited until it is really up", ROOM, later, alice.user_id, ended),
     ]
     shown = await photograph(page(screens), pictures(otherwise=tmp_path) / "chat.png", tmp_path / "browser")
     assert "valheim is starting" in shown[0]
     assert "valheim is running" not in shown[0]
     assert "valheim is running" in shown[1]
+    assert shown[1].count("from an unverified session") == 1
+    assert "I do not know the word stpo. Did you mean stop?" in shown[1]
     assert "Your device is not verified" in shown[1]
     assert "valheim is off (desired 0, ready 0, available 0), after" in shown[1]
 
@@ -54,7 +58,7 @@ async def refused_from_another_device(alice: ChatClient, room: str, stack: Stack
     device = await alice.second_device(cross_signed=False)
     try:
         await device.wait_membership(room, stack.bot_id)
-        event = await device.send(room, "stop")
+        event = await device.send(room, "start")
         await alice.wait_reply(event)
     finally:
         await device.close()

@@ -1,4 +1,4 @@
-"""The mission's way in a real browser: maubot's web UI from the log-in to settings that are in force, and bad ones refused.
+"""The mission's way in a real browser: maubot's web UI from the log-in to settings in force, and bad ones refused.
 
 Its screenshots are the pictures of the docs: run it with TOGGLE_PICTURES=1 to write them anew.
 """
@@ -19,7 +19,7 @@ from tests.integration.webui import WebUI, quiet_log
 from tests.stack.chat import Account, ChatClient
 from tests.stack.cluster import SimulatedCluster
 from tests.stack.maubot import Maubot
-from tests.stack.stack import PLUGIN, plugin_file, together
+from tests.stack.stack import PLUGIN, plugin_file
 from tests.stack.synapse import REPOSITORY, Login, Synapse
 
 INSTANCE = "toggle"
@@ -42,7 +42,7 @@ TWO_MISTAKES = ONE_MISTAKE.replace("StatefulSet", "Pod")
 NO_YAML = NOTEBOOK.replace("replicas: 2", "replicas: 2: 3")
 REFUSALS = {
     TWO_MISTAKES: "2 problems. First: targets.notebook.kind: write Deployment or StatefulSet, not 'Pod'",
-    NO_YAML: "not valid YAML",
+    NO_YAML: "line {line}, column 20: not valid YAML (mapping values are not allowed here); check the indentation",
     ONE_MISTAKE: "targets.notebook.replicas: write a whole number from 1 to 1000, or restore, not 'two'",
 }
 
@@ -149,10 +149,11 @@ async def refuse(ui: WebUI, alice: ChatClient, room: str, shots: Path) -> None:
     """Save what is wrong in three ways, each twice; what was good before stays in force and stays stored."""
     good = await ui.copy_settings()
     for mistake, reason in REFUSALS.items():
-        await ui.paste_settings(with_target(good, mistake))
-        await ui.show_line("name: jupyter", below=5)
+        bad, wrong = with_target(good, mistake), mistake.splitlines()[-1]
+        await ui.paste_settings(bad)
+        await ui.show_line(wrong, below=4)
         for _ in range(2):
-            assert reason in await ui.save_refused()
+            assert reason.format(line=bad.splitlines().index(wrong) + 1) in await ui.save_refused()
         await ui.picture(shots / "settings-refused.png")
         assert "is running" in (await ask(alice, room, "status")).body
         assert "notebook" not in (await ask(alice, room, "help")).body

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from playwright.async_api import Locator, Page, Response, expect
+from playwright.async_api import FloatRect, Locator, Page, Response, expect
 
 from tests.stack.maubot import Maubot
 from tests.stack.synapse import Login
@@ -14,6 +14,13 @@ PATH = "/_matrix/maubot/"
 PATIENCE = 60_000.0
 """Milliseconds that anything may take to appear."""
 HIDE_SECRETS = "input[name=access_token] { -webkit-text-security: disc } .recovery-key code { filter: blur(6px) }"
+OUTLINE = """() => {
+    const frame = document.querySelector(".dashboard").getBoundingClientRect();
+    const inside = Array.from(document.querySelectorAll("nav .entry, main .buttons, main .error:not(:empty), main h3"));
+    const lowest = Math.max(...inside.map(element => element.getBoundingClientRect().bottom));
+    return [frame.x, 0, frame.width, Math.min(lowest + 20, window.innerHeight)];
+}"""
+"""The page without the empty space around and below it: left, top, width, height."""
 
 
 def quiet_log(maubot: Maubot) -> None:
@@ -38,7 +45,9 @@ class WebUI:
 
     async def picture(self, path: Path) -> None:
         """Photograph what is on the screen, without secrets and without a blinking cursor."""
-        await self._page.screenshot(path=path, style=HIDE_SECRETS, animations="disabled", caret="hide")
+        left, top, width, height = await self._page.evaluate(OUTLINE)
+        clip = FloatRect(x=left, y=top, width=width, height=height)
+        await self._page.screenshot(path=path, clip=clip, style=HIDE_SECRETS, animations="disabled", caret="hide")
 
     async def log_in(self, user: str, password: str) -> None:
         await self._page.goto(self._url)
