@@ -15,6 +15,7 @@ from .requests import ResourceRequest, is_watch, resource_request
 from .resources import Json, discovery
 from .selectors import matcher
 from .store import ObjectStore
+from .tables import asked_form, table
 from .watches import Watches
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -83,7 +84,7 @@ class ApiServer:
             return self._list(request, wanted)
         key = (wanted.resource, wanted.namespace, wanted.name)
         if wanted.verb == "get":
-            return self._store.get(*key)
+            return self._get(request, wanted)
         if wanted.verb == "delete":
             return self._store.delete(*key)
         if wanted.verb == "patch":
@@ -91,13 +92,24 @@ class ApiServer:
             return changes.write_workload(self._store, *key, changes.merge(self._store.get(*key), patch))
         return changes.write_workload(self._store, *key, changes.parse_object(body))
 
+    def _get(self, request: web.BaseRequest, wanted: ResourceRequest) -> Json:
+        form = asked_form(request.headers.get("Accept", ""), request.query)
+        obj = self._store.get(wanted.resource, wanted.namespace, wanted.name)
+        if form is not None:
+            return table(form, wanted.resource, [obj], obj["metadata"]["resourceVersion"])
+        return obj
+
     def _list(self, request: web.BaseRequest, wanted: ResourceRequest) -> Json:
+        form = asked_form(request.headers.get("Accept", ""), request.query)
         matches = matcher(wanted.resource, request.query)
         items = [obj for obj in self._store.list(wanted.resource, wanted.namespace or None) if matches(obj)]
+        version = str(self._store.version)
+        if form is not None:
+            return table(form, wanted.resource, items, version)
         return {
             "kind": f"{wanted.resource.kind}List",
             "apiVersion": wanted.resource.api_version,
-            "metadata": {"resourceVersion": str(self._store.version)},
+            "metadata": {"resourceVersion": version},
             "items": items,
         }
 

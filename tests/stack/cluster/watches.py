@@ -13,6 +13,7 @@ from .requests import ResourceRequest
 from .resources import Json, Resource
 from .selectors import Matches, matcher
 from .store import Change, ObjectStore
+from .tables import EventTables, asked_form
 
 DEFAULT_TIMEOUT = 1800.0
 
@@ -56,10 +57,11 @@ class Watches:
         changes: asyncio.Queue[Change],
     ) -> None:
         matches = matcher(wanted.resource, request.query)
+        tables = EventTables(asked_form(request.headers.get("Accept", ""), request.query), wanted.resource)
         first = list(self._begin(wanted, matches, request.query))
         await response.prepare(request)
         for event in first:
-            await _write(response, event)
+            await _write(response, tables.render(event))
         loop = asyncio.get_running_loop()
         end = loop.time() + float(request.query.get("timeoutSeconds") or DEFAULT_TIMEOUT)
         while (left := end - loop.time()) > 0 and not any(event["type"] == "ERROR" for event in first):
@@ -68,7 +70,7 @@ class Watches:
             except asyncio.TimeoutError:
                 break
             for event in _events(change, wanted, matches):
-                await _write(response, event)
+                await _write(response, tables.render(event))
         await response.write_eof()
 
     def _begin(self, wanted: ResourceRequest, matches: Matches, query: Mapping[str, str]) -> Iterator[Json]:
