@@ -9,6 +9,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import yaml
@@ -20,7 +21,7 @@ from tests.stack.chat import Account, ChatClient
 from tests.stack.cluster import SimulatedCluster
 from tests.stack.maubot import Maubot
 from tests.stack.stack import PLUGIN, plugin_file
-from tests.stack.synapse import REPOSITORY, Login, Synapse
+from tests.stack.synapse import Login, Synapse
 
 INSTANCE = "toggle"
 VALHEIM = """\
@@ -125,7 +126,7 @@ async def install(ui: WebUI, bot: Login, homeserver: Synapse, shots: Path) -> No
 
 async def set_up(ui: WebUI, cluster: SimulatedCluster, alice: ChatClient, shots: Path) -> None:
     """Edit the shipped settings: one target by pasting, one person by typing."""
-    shipped = (REPOSITORY / "base-config.yaml").read_text()
+    shipped = shipped_settings()
     assert await ui.copy_settings() == shipped
     await ui.paste_settings(
         shipped.replace("targets: {}\n", VALHEIM).replace("kubeconfig: ''", f"kubeconfig: {cluster.kubeconfig}")
@@ -141,7 +142,7 @@ async def set_up(ui: WebUI, cluster: SimulatedCluster, alice: ChatClient, shots:
         "kubeconfig": str(cluster.kubeconfig),
         "allowed_users": [alice.user_id],
     }
-    await ui.show_line("name: valheim", below=9)
+    await ui.show_line("        name: valheim", below=9)
     await ui.picture(shots / "settings.png")
 
 
@@ -171,7 +172,12 @@ async def put_in_force(ui: WebUI, alice: ChatClient, room: str, cluster: Simulat
     await ui.open_instance(INSTANCE)
     stored = await ui.copy_settings()
     assert yaml.safe_load(stored) == yaml.safe_load(good)
-    assert comments(stored) == comments((REPOSITORY / "base-config.yaml").read_text())
+    assert comments(stored) == comments(shipped_settings())
+
+
+def shipped_settings() -> str:
+    with ZipFile(plugin_file()) as archive:
+        return archive.read("base-config.yaml").decode()
 
 
 def with_target(settings: str, target: str) -> str:

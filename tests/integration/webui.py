@@ -142,10 +142,9 @@ class WebUI:
             await self._page.keyboard.press("Backspace")
         await self._page.keyboard.type(text)
 
-    async def show_line(self, text: str, below: int) -> None:
-        """Put the cursor into the first line with `text`, with at least `below` lines in view after it."""
-        lines = (await self.copy_settings()).splitlines()
-        number = next(index for index, line in enumerate(lines) if text in line)
+    async def show_line(self, line: str, below: int) -> None:
+        """Put the cursor into a line, with at least `below` more in view after it."""
+        number = (await self.copy_settings()).splitlines().index(line)
         for _ in range(number + below):
             await self._page.keyboard.press("ArrowDown")
         for _ in range(below):
