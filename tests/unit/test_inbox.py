@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -20,7 +21,8 @@ NOW = 1_800_000_000.0
 def message(content: dict[str, Any], sender: str = ALICE) -> MessageEvent:
     """An event as a homeserver sends it."""
     event: Any = {"type": "m.room.message", "event_id": "$1", "room_id": ROOM, "origin_server_ts": 1}
-    return MessageEvent.deserialize({**event, "sender": sender, "content": content})
+    # A copy, for mautrix takes apart what it reads.
+    return MessageEvent.deserialize({**event, "sender": sender, "content": copy.deepcopy(content)})
 
 
 TEXT = {"msgtype": "m.text", "body": "start"}

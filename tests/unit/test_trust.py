@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import logging
@@ -101,6 +102,11 @@ class Person:
         }
 
 
+def received(raw: Json) -> EncryptedEvent:
+    """The event as mautrix reads it; of a copy, for it takes apart what it reads."""
+    return EncryptedEvent.deserialize(cast(Any, copy.deepcopy(raw)))
+
+
 class Bot:
     """A client with encryption, as maubot makes one, and what it remembers of events."""
 
@@ -133,7 +139,7 @@ class Bot:
 
     async def decrypted(self, raw: Json) -> MessageEvent:
         """The event as a plugin gets it, after its encrypted twin was seen."""
-        event = EncryptedEvent.deserialize(cast(Any, raw))
+        event = received(raw)
         self.arrivals.remember(event)
         twin = await self.crypto.decrypt_megolm_event(event)
         assert isinstance(twin, MessageEvent)
@@ -267,7 +273,7 @@ def plain(raw: Json, body: str = "start", **changes: Any) -> MessageEvent:
     """A plaintext event with the ID and the sender of `raw`."""
     content = {"msgtype": "m.text", "body": body}
     event: Any = {**raw, "type": "m.room.message", "content": content, **changes}
-    return MessageEvent.deserialize(event)
+    return MessageEvent.deserialize(copy.deepcopy(event))
 
 
 def lies_on(homeserver: Homeserver, raw: Json) -> None:
@@ -340,14 +346,14 @@ async def test_the_words_of_one_event_under_the_id_of_another_are_plain(bot: Bot
     raw = alice.encrypted()
     await bot.decrypted(raw)
     replayed = {**raw, "event_id": "$replayed"}
-    bot.arrivals.remember(EncryptedEvent.deserialize(cast(Any, replayed)))
+    bot.arrivals.remember(received(replayed))
     assert await bot.arrivals.of(plain(replayed), SIGNED, fetch=True) == PLAIN
 
 
 async def test_what_cannot_be_decrypted_is_plain(bot: Bot) -> None:
     alice = Person()
     raw = alice.encrypted()
-    bot.arrivals.remember(EncryptedEvent.deserialize(cast(Any, raw)))
+    bot.arrivals.remember(received(raw))
     assert await bot.arrivals.of(plain(raw), SIGNED, fetch=True) == PLAIN
 
 
@@ -365,7 +371,7 @@ async def test_no_more_events_are_kept_than_said(bot: Bot) -> None:
     first = alice.encrypted()
     twin = await bot.decrypted(first)
     for _ in range(KEEP):
-        bot.arrivals.remember(EncryptedEvent.deserialize(cast(Any, alice.encrypted())))
+        bot.arrivals.remember(received(alice.encrypted()))
     assert len(bot.arrivals._encrypted) == KEEP
     assert await bot.arrivals.of(twin, SIGNED, fetch=False) == PLAIN
 
