@@ -66,7 +66,7 @@ class Ending:
     """How a command ended, for the audit."""
 
     outcome: str
-    workload: str = ""
+    target: Target | None = None
     before: int | None = None
     after: int | None = None
 
@@ -115,8 +115,8 @@ class Answers:
 
     async def _finish(self, entry: AuditEntry) -> None:
         self._log.info(
-            "command=%s target=%s user=%s room=%s event=%s outcome=%r before=%s after=%s ms=%s",
-            *(entry.verb, entry.target or "-", entry.user, entry.room, entry.event),
+            "command=%s target=%s workload=%r user=%s room=%s event=%s outcome=%r before=%s after=%s ms=%s",
+            *(entry.verb, entry.target or "-", entry.workload or "-", entry.user, entry.room, entry.event),
             *(entry.outcome, entry.replicas_before, entry.replicas_after, entry.duration_ms),
         )
         try:
@@ -143,7 +143,8 @@ def _ended(entry: AuditEntry, ending: Ending, seconds: float) -> AuditEntry:
     return replace(
         entry,
         outcome=ending.outcome,
-        workload=ending.workload,
+        target=ending.target.name if ending.target else entry.target,
+        workload=str(ending.target.ref) if ending.target else "",
         replicas_before=ending.before,
         replicas_after=ending.after,
         duration_ms=round(seconds * 1000),
@@ -221,12 +222,12 @@ class _Asked:
             target = self._settings.targets[command.target or ""]
             if refused := self.refusal(Verb.STATUS, target):
                 await self.reply.finish(refused)
-                return Ending("refused", str(target.ref))
+                return Ending("refused", target)
             targets = (target,)
         found = await _side_by_side(self._service.status, targets)
         await self.reply.finish(render.statuses(found) if found else render.no_target(Verb.STATUS))
         failed = any(isinstance(status, ClusterError) for _, status in found)
-        return Ending("failed" if failed else "done", str(targets[0].ref) if len(targets) == 1 else "")
+        return Ending("failed" if failed else "done", targets[0] if len(targets) == 1 else None)
 
     def _one_target(self, command: Command) -> Target | str:
         """The target that is meant, or what to say instead."""
@@ -245,7 +246,7 @@ class _Asked:
         if isinstance(target, str):
             await self.reply.finish(target)
             return Ending("refused")
-        self.ending = Ending("interrupted", str(target.ref))
+        self.ending = Ending("interrupted", target)
         told = _Told(self.reply)
         try:
             end = await self._service.toggle(command.verb, target, self._user, told.report)
@@ -255,7 +256,7 @@ class _Asked:
             raise
         call = render.call(end) if worth_a_call(end, self._user, told.alarmed) else ""
         await self.reply.finish(render.outcome(end), call)
-        return Ending(_audited(end), str(target.ref), end.before, end.after)
+        return Ending(_audited(end), target, end.before, end.after)
 
     async def _check(self) -> str:
         began = time.monotonic()

@@ -136,6 +136,6 @@ class ToggleBot(Plugin):
     async def _not_ready(self) -> Sequence[str]:
         reasons = [summary(self._in_force.problems)] if self._in_force.problems else []
         if self.client.crypto is None:
-            reasons.append("this client has no encryption: log it in through maubot, then restart the instance")
+            reasons.append("this client has no encryption: give it a device ID in maubot, then restart the instance")
         trouble = await self._connection.trouble()
         return [*reasons, trouble] if trouble else reasons

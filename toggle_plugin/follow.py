@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -174,7 +175,11 @@ class Follower:
         if status.phase is Phase.OFF or (status.phase is Phase.RUNNING and self._settled(workload)):
             self.status = status
             return End.COMPLETE
-        self._tell(replace(status, phase=Phase.STARTING) if status.phase is Phase.RUNNING else status)
+        if status.phase is not Phase.RUNNING:
+            self._tell(status)
+        elif self._stuck_since is None:
+            self._tell(replace(status, phase=Phase.STARTING))
+        # Else it was stuck and is ready for the first moment, as it is between two crashes: no news before it settles.
         return None
 
     async def _examined(self, workload: Workload) -> RolloutStatus:
@@ -203,7 +208,7 @@ class Follower:
     def _tell(self, status: RolloutStatus) -> None:
         self.status = status
         alarm = self._alarm_due(status)
-        if alarm or status != self._told:
+        if alarm or _gist(status) != _gist(self._told):
             self._told = status
             seconds = time.monotonic() - self._following.began
             self._report(Progress(self._following.target, status, seconds, self._following.note, alarm))
@@ -219,6 +224,11 @@ class Follower:
             return False
         self._alarmed = True
         return True
+
+
+def _gist(status: RolloutStatus | None) -> RolloutStatus | None:
+    """`status` without what changes all the time: a restart more, or another wording, is not worth an edit."""
+    return status and replace(status, reason=re.split(r" \(|: ", status.reason, maxsplit=1)[0])
 
 
 async def cancelled(*futures: asyncio.Future[Any]) -> None:

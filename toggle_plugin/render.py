@@ -15,12 +15,14 @@ _MARKS = {Phase.OFF: "⚪", Phase.STARTING: "🟡", Phase.RUNNING: "🟢", Phase
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
 _LIST_ITEM = re.compile(r"^(\d+)\.")
 _ABOUT = {
-    Verb.START: "turn it on and follow it until it is up",
-    Verb.STOP: "turn it off",
-    Verb.STATUS: "how it stands",
-    Verb.HELP: "this text",
-    Verb.CHECK: "test the connection, the rights, your device and the settings",
+    Verb.START: ("turn", "on and follow it until it is up"),
+    Verb.STOP: ("turn", "off"),
+    Verb.STATUS: ("how", "stands"),
+    Verb.HELP: ("", "this text"),
+    Verb.CHECK: ("", "test the connection, the rights, your device and the settings"),
 }
+"""What a verb does, before and behind the names of the targets."""
+_ALIASES = {Verb.START: "on", Verb.STOP: "off"}
 _TRUST_WORDS = {
     Trust.NONE: "not encrypted",
     Trust.BLACKLISTED: "blocked",
@@ -147,16 +149,14 @@ def help_text(view: HelpView) -> str:
 
 def _help_line(view: HelpView, verb: Verb) -> str:
     names = [target.name for target in view.targets.get(verb, ())]
-    words = {Verb.START: "start (or on)", Verb.STOP: "stop (or off)"}.get(verb, verb.value)
-    line = f"{_code(view.prefix + verb.value)}"
-    if " (" in words:
-        line += f" {escape(words[words.index('(') :])}"
+    words = [word for word in (verb.value, _ALIASES.get(verb)) if word]
     if len(names) > 1:
-        more = [*names, "all"] if verb is Verb.STATUS else names
-        line += f" and one of {', '.join(strong(name) for name in more)}"
-    elif names:
-        line += f" {strong(names[0])}"
-    return f"{line}: {_ABOUT[verb]}"
+        words = [f"{word} NAME" for word in words]
+    if len(names) > 1 and verb is Verb.STATUS:
+        words = [verb.value, *words]
+    before, behind = _ABOUT[verb]
+    about = f"{before} {_either([strong(name) for name in names])} {behind}" if names else behind
+    return f"{_either([_code(view.prefix + word) for word in words])}: {about}"
 
 
 def _code(text: str) -> str:
@@ -294,7 +294,7 @@ def _your_device(requester: Requester) -> str:
 
 def _my_device(view: CheckView) -> str:
     if not view.own_fingerprint:
-        return "❌ My device: no encryption here; give the client a device ID in maubot (log in through its web UI)."
+        return "❌ My device: no encryption; give the client a device ID in maubot, then restart the instance."
     signed = view.own_trust in (Trust.CROSS_SIGNED_TOFU, Trust.CROSS_SIGNED_TRUSTED, Trust.VERIFIED)
     words = "cross-signed" if signed else "not cross-signed: generate a recovery key for the client in maubot"
     mark = "✅" if signed else "⚠️"

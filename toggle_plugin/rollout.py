@@ -14,6 +14,8 @@ from .models import ClusterEvent, Condition, Container, Phase, Pod, RolloutStatu
 REASON_LENGTH = 200
 FAILED_PROBES = 3
 """Probe failures that are more than a slow start (kubelet's own default threshold)."""
+CRASHES = 2
+"""Restarts after which a container that is not ready is no slow starter (kubelet waits from the second on)."""
 _IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _VOLUME_EVENTS = frozenset({"FailedMount", "FailedAttachVolume"})
@@ -118,9 +120,15 @@ def _container_reason(pod: Pod, container: Container) -> str:
         return _because(f"{where} cannot be created ({container.waiting_reason})", container.waiting_message)
     if container.exit_reason == "OOMKilled" and not container.ready and container.restarts:
         return f"{where} ran out of memory ({_restarts(container)})"
-    if container.waiting_reason == "CrashLoopBackOff":
+    if _crashing(container):
         return f"{where} keeps ending with {_exit(container)} ({_restarts(container)})"
     return ""
+
+
+def _crashing(container: Container) -> bool:
+    """Whether it keeps ending, also in the moments between, when it runs again and is not ready yet."""
+    again = container.restarts >= CRASHES and container.exit_code is not None and not container.ready
+    return again or container.waiting_reason == "CrashLoopBackOff"
 
 
 def _because(what: str, message: str) -> str:

@@ -54,10 +54,17 @@ class Store:
     async def finish(self, entry: AuditEntry) -> None:
         """Write down how a command ended."""
         query = (
-            "UPDATE command SET workload=$2, outcome=$3, replicas_before=$4, replicas_after=$5, duration_ms=$6 "
-            "WHERE event_id=$1"
+            "UPDATE command SET target=$2, workload=$3, outcome=$4, "
+            "replicas_before=$5, replicas_after=$6, duration_ms=$7 WHERE event_id=$1"
         )
-        values = (entry.workload, entry.outcome, entry.replicas_before, entry.replicas_after, entry.duration_ms)
+        values = (
+            entry.target,
+            entry.workload,
+            entry.outcome,
+            entry.replicas_before,
+            entry.replicas_after,
+            entry.duration_ms,
+        )
         await self._whole(self._database.execute(query, entry.event, *values))
 
     async def entries(self, limit: int) -> list[AuditEntry]:

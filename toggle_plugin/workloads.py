@@ -408,7 +408,6 @@ def _list(plural: str, ref: WorkloadRef, query: Mapping[str, str]) -> _Request:
 def _wanted_rights(ref: WorkloadRef) -> Sequence[tuple[str, str, bool]]:
     plural = PLURALS[ref.kind]
     return (
-        ("get", f"{plural}/scale", True),
         ("patch", f"{plural}/scale", True),
         ("get", plural, True),
         ("watch", plural, True),

@@ -177,7 +177,7 @@ async def test_a_status_that_could_not_be_asked_for_hides_no_other(room: Room, c
 
 
 async def test_help_shows_what_this_person_may_do(room: Room, cluster: SimulatedCluster) -> None:
-    assert "`!toggle start` (or on) **web**: turn it on" in await room.say("help")
+    assert "`!toggle start` or `!toggle on`: turn **web** on" in await room.say("help")
     assert "start" not in await room.say("help", requester(CAROL))
     assert cluster.requests == []
 
@@ -349,8 +349,8 @@ async def test_the_log_has_each_command_on_one_line(room: Room, caplog: pytest.L
     await room.say("status web", event="$logged")
     (line,) = [message for message in caplog.messages if message.startswith("command=")]
     assert re.fullmatch(
-        rf"command=status target=web user={ALICE} room={ROOM} event=\$logged outcome='done' "
-        r"before=None after=None ms=\d+",
+        rf"command=status target=web workload='Deployment games/web' user={ALICE} room={ROOM} event=\$logged "
+        r"outcome='done' before=None after=None ms=\d+",
         line,
     )
 

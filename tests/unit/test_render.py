@@ -187,9 +187,9 @@ TWO = settings(
 async def test_help_shows_what_this_person_may_do_to_which_targets() -> None:
     assert await plain(render.help_text(view(TWO, BOB))) == (
         "Here you can write:\n\n"
-        "● `!toggle start` (or on) and one of **web**, **db**: turn it on and follow it until it is up\n"
-        "● `!toggle stop` (or off) and one of **web**, **db**: turn it off\n"
-        "● `!toggle status` and one of **web**, **db**, **all**: how it stands\n"
+        "● `!toggle start NAME` or `!toggle on NAME`: turn **web** or **db** on and follow it until it is up\n"
+        "● `!toggle stop NAME` or `!toggle off NAME`: turn **web** or **db** off\n"
+        "● `!toggle status` or `!toggle status NAME`: how **web** or **db** stands\n"
         "● `!toggle help`: this text\n"
         "● `!toggle check`: test the connection, the rights, your device and the settings"
     )
@@ -198,9 +198,9 @@ async def test_help_shows_what_this_person_may_do_to_which_targets() -> None:
 async def test_help_without_a_prefix_and_with_a_single_target_is_short() -> None:
     assert await plain(render.help_text(view(TWO, ALICE, ""))) == (
         "Here you can write:\n\n"
-        "● `start` (or on) **web**: turn it on and follow it until it is up\n"
-        "● `stop` (or off) **web**: turn it off\n"
-        "● `status` **web**: how it stands\n"
+        "● `start` or `on`: turn **web** on and follow it until it is up\n"
+        "● `stop` or `off`: turn **web** off\n"
+        "● `status`: how **web** stands\n"
         "● `help`: this text\n"
         "● `check`: test the connection, the rights, your device and the settings"
     )
@@ -209,7 +209,7 @@ async def test_help_without_a_prefix_and_with_a_single_target_is_short() -> None
 async def test_help_of_a_viewer_shows_nothing_that_changes_anything() -> None:
     assert await plain(render.help_text(view(TWO, CAROL))) == (
         "Here you can write:\n\n"
-        "● `!toggle status` and one of **web**, **db**, **all**: how it stands\n"
+        "● `!toggle status` or `!toggle status NAME`: how **web** or **db** stands\n"
         "● `!toggle help`: this text"
     )
 
@@ -349,7 +349,7 @@ async def test_a_good_check_is_all_green() -> None:
         ),
         (
             {"own_fingerprint": ""},
-            "❌ My device: no encryption here; give the client a device ID in maubot (log in through its web UI).",
+            "❌ My device: no encryption; give the client a device ID in maubot, then restart the instance.",
         ),
         ({"problems": [SettingsProblem("a_b", "is *bad*")]}, "⚠️ Settings: a_b: is *bad*"),
     ],

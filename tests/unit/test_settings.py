@@ -79,11 +79,11 @@ def test_the_shipped_file_has_every_key_in_the_order_of_the_settings() -> None:
 
 def test_the_example_in_the_shipped_file_can_be_used_as_it_is() -> None:
     text = SHIPPED.read_text()
-    example = re.search(r"^#   minecraft:\n(?:#       .*\n)+", text, re.MULTILINE)
+    example = re.search(r"^#   valheim:\n(?:#       .*\n)+", text, re.MULTILINE)
     assert example is not None
     body = example[0].replace("#   ", "    ")
     parsed = parse_settings(yaml.safe_load(text.replace("targets: {}", f"targets:\n{body}")))
-    assert parsed.targets["minecraft"] == Target("minecraft", WorkloadRef("Deployment", "games", "minecraft-server"), 1)
+    assert parsed.targets["valheim"] == Target("valheim", WorkloadRef("Deployment", "games", "valheim-server"), 1)
 
 
 def test_every_setting_is_taken_over() -> None:
