@@ -21,8 +21,8 @@ NOW = 1_800_000_000.0
 def message(content: dict[str, Any], sender: str = ALICE) -> MessageEvent:
     """An event as a homeserver sends it."""
     event: Any = {"type": "m.room.message", "event_id": "$1", "room_id": ROOM, "origin_server_ts": 1}
-    # A copy, for mautrix takes apart what it reads.
-    return MessageEvent.deserialize({**event, "sender": sender, "content": copy.deepcopy(content)})
+    event.update(sender=sender, content=content)
+    return MessageEvent.deserialize(copy.deepcopy(event))  # a copy, for mautrix takes apart what it reads
 
 
 TEXT = {"msgtype": "m.text", "body": "start"}
