@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import functools
 import gc
 import json
+import re
 import shutil
 import ssl
 import stat
@@ -19,6 +22,8 @@ import aiohttp
 import pytest
 
 from tests.stack.cluster import Outcome, PolicyRule, SimulatedCluster, When
+from tests.stack.cluster.ages import age, human_duration
+from tests.stack.cluster.printers import pod_status
 
 WEB = "/apis/apps/v1/namespaces/demo/deployments/web"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/demo/deployments"
@@ -46,16 +51,18 @@ class Client:
     session: aiohttp.ClientSession
     cluster: SimulatedCluster
 
-    async def __call__(self, method: str, path: str, body: Any = None, kind: str = MERGE) -> tuple[int, Any]:
-        headers = {"Content-Type": kind, "Authorization": f"Bearer {self.cluster.token}"}
+    async def __call__(
+        self, method: str, path: str, body: Any = None, kind: str = MERGE, accept: str = "*/*"
+    ) -> tuple[int, Any]:
+        headers = {"Content-Type": kind, "Accept": accept, "Authorization": f"Bearer {self.cluster.token}"}
         data = body if body is None or isinstance(body, str) else json.dumps(body)
         async with self.session.request(method, self.cluster.url + path, data=data, headers=headers) as response:
             text = await response.text()
             return response.status, json.loads(text) if response.content_type == "application/json" else text
 
-    async def events(self, path: str, count: int) -> list[tuple[str, Any]]:
+    async def events(self, path: str, count: int, accept: str = "*/*") -> list[tuple[str, Any]]:
         """The first so many events of a watch."""
-        headers = {"Authorization": f"Bearer {self.cluster.token}"}
+        headers = {"Accept": accept, "Authorization": f"Bearer {self.cluster.token}"}
         async with self.session.get(self.cluster.url + path, headers=headers) as response:
             found: list[tuple[str, Any]] = []
             async for line in response.content:
@@ -159,6 +166,105 @@ async def test_kubectl_tells_events_and_versions(cluster: SimulatedCluster) -> N
     assert set(output.split()) >= {"deployments.apps", "statefulsets.apps", "pods", "events"}
 
 
+async def rows(cluster: SimulatedCluster, *arguments: str) -> list[list[str]]:
+    """What `kubectl get` shows of the namespace, by lines and columns."""
+    code, output = await kubectl(cluster, "get", "-n", "demo", *arguments)
+    assert code == 0, output
+    return [re.split(r" {2,}", line.strip()) for line in output.splitlines()]
+
+
+async def test_kubectl_shows_the_columns_of_a_real_cluster(cluster: SimulatedCluster) -> None:
+    header, web = await rows(cluster, "deployments")
+    assert header == ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"]
+    assert web[:4] == ["web", "0/0", "0", "0"]
+    header, db = await rows(cluster, "sts/db")
+    assert header == ["NAME", "READY", "AGE"]
+    assert db[:2] == ["db", "2/2"]
+    header, *pods = await rows(cluster, "pods")
+    assert header == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
+    assert [pod[:4] for pod in pods] == [["db-0", "1/1", "Running", "0"], ["db-1", "1/1", "Running", "0"]]
+    header, *found = await rows(cluster, "statefulsets", "-A", "--show-labels")
+    assert (header[0], header[-1]) == ("NAMESPACE", "LABELS")
+    assert [(row[0], row[-1]) for row in found] == [("demo", "app=db")]
+
+
+async def test_kubectl_shows_events_by_what_they_are_about(cluster: SimulatedCluster) -> None:
+    cluster.scale("demo", "web", 1)
+    await until(lambda: any(event["reason"] == "Started" for event in cluster.events("demo")))
+    header, *found = await rows(cluster, "events", "--field-selector", "reason=Started")
+    assert header == ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+    (pod,) = [pod["metadata"]["name"] for pod in cluster.pods("demo") if pod["metadata"]["labels"]["app"] == "web"]
+    assert [row[1:] for row in found] == [["Normal", "Started", f"pod/{pod}", "Started container web"]]
+
+
+async def watched(cluster: SimulatedCluster, watching: list[str], act: Callable[[], None], last: str) -> list[str]:
+    """The lines of `kubectl get -w` from its start, through `act`, to the first that matches `last`."""
+    program = str(shutil.which("kubectl"))
+    command = [program, "--kubeconfig", str(cluster.kubeconfig), "--cache-dir", str(cluster.directory / "cache")]
+    process = await asyncio.create_subprocess_exec(
+        *command, "get", "-n", "demo", *watching, "-w", stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        await until(lambda: cluster.open_watches == 1)
+        act()
+        lines = [(await asyncio.wait_for(process.stdout.readline(), SOON)).decode()]
+        while lines[-1] and not re.search(last, lines[-1]):
+            lines.append((await asyncio.wait_for(process.stdout.readline(), SOON)).decode())
+        return lines
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def test_kubectl_watches_a_deployment_become_ready(cluster: SimulatedCluster) -> None:
+    lines = await watched(cluster, ["deployments"], lambda: cluster.scale("demo", "web", 1), r"1/1 +1 +1 ")
+    assert sum(line.startswith("NAME") for line in lines) == 1
+    seen = [line.split()[1] for line in lines[1:]]
+    assert list(dict.fromkeys(seen)) == ["0/0", "0/1", "1/1"]
+
+
+async def test_kubectl_watches_one_name(cluster: SimulatedCluster) -> None:
+    lines = await watched(cluster, ["sts/db"], lambda: cluster.scale("demo", "db", 3, "StatefulSet"), "3/3")
+    assert {line.split()[0] for line in lines} == {"NAME", "db"}
+    assert "2/3" in {line.split()[1] for line in lines}
+
+
+async def test_kubectl_watches_a_pod_through_its_life(cluster: SimulatedCluster) -> None:
+    cluster.behave("demo", "web", step=0.2)
+    start = ["pods", "-l", "app=web"]
+    lines = await watched(cluster, start, lambda: cluster.scale("demo", "web", 1), "1/1")
+    words = [line.split()[2] for line in lines if not line.startswith("NAME")]
+    assert list(dict.fromkeys(words)) == ["Pending", "ContainerCreating", "Running"]
+    lines = await watched(cluster, start, lambda: cluster.scale("demo", "web", 0), "Terminating")
+    assert lines[-1].split()[1:3] == ["1/1", "Terminating"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "word"),
+    [
+        (Outcome.UNSCHEDULABLE, "Pending"),
+        (Outcome.IMAGE_PULL, "ImagePullBackOff"),
+        (Outcome.CRASH_LOOP, "CrashLoopBackOff"),
+        (Outcome.NEVER_READY, "Running"),
+    ],
+)
+async def test_kubectl_shows_what_went_wrong_in_the_usual_word(
+    cluster: SimulatedCluster, outcome: Outcome, word: str
+) -> None:
+    cluster.behave("demo", "web", outcome=outcome, retry=1.0)
+    act = functools.partial(cluster.scale, "demo", "web", 1)
+    lines = await watched(cluster, ["pods", "-l", "app=web"], act, rf"0/1 +{word} ")
+    assert lines[-1].split()[1:3] == ["0/1", word]
+
+
+async def test_kubectl_counts_restarts_and_says_when(cluster: SimulatedCluster) -> None:
+    cluster.behave("demo", "web", outcome=Outcome.CRASH_LOOP)
+    act = functools.partial(cluster.scale, "demo", "web", 1)
+    lines = await watched(cluster, ["pods", "-l", "app=web"], act, r"0/1 +\w+ +2 \(\d+s ago\) ")
+    assert lines[-1]
+
+
 async def test_kubectl_tells_refusals_in_the_real_words(cluster: SimulatedCluster) -> None:
     assert await kubectl(cluster, "get", "deploy", "nope", "-n", "demo") == (
         1,
@@ -175,6 +281,142 @@ async def test_kubectl_tells_refusals_in_the_real_words(cluster: SimulatedCluste
     code, output = await kubectl(cluster, "get", "deploy", "-n", "demo")
     assert code == 1
     assert "Unauthorized" in output or "logged in" in output
+
+
+# Tables
+
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+OLD_TABLE = "application/json;as=Table;v=v1beta1;g=meta.k8s.io"
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind", "version"),
+    [
+        (f"{TABLE},{OLD_TABLE},application/json", "Table", "meta.k8s.io/v1"),
+        (f"{OLD_TABLE}, application/json", "Table", "meta.k8s.io/v1beta1"),
+        ("application/json;as=Table;v=v2;g=meta.k8s.io,application/json", "DeploymentList", "apps/v1"),
+        ("application/json;as=Table;v=v1;g=example.com,application/json", "DeploymentList", "apps/v1"),
+        (f"application/json,{TABLE}", "DeploymentList", "apps/v1"),
+        (f"application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,{TABLE}", "Table", "meta.k8s.io/v1"),
+        ("*/*", "DeploymentList", "apps/v1"),
+    ],
+)
+async def test_only_who_prefers_a_table_gets_one(http: Client, accept: str, kind: str, version: str) -> None:
+    code, found = await http("GET", DEPLOYMENTS, accept=accept)
+    assert (code, found["kind"], found["apiVersion"]) == (200, kind, version)
+    assert int(found["metadata"]["resourceVersion"]) > 0
+
+
+async def test_a_row_carries_as_much_of_its_object_as_was_asked(cluster: SimulatedCluster, http: Client) -> None:
+    web = cluster.workload("Deployment", "demo", "web")
+    partial = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": web["metadata"]}
+    included = [("", partial), ("?includeObject=Metadata", partial), ("?includeObject=Object", web)]
+    for query, expected in [*included, ("?includeObject=None", None)]:
+        _, found = await http("GET", WEB + query, accept=TABLE)
+        assert [row["object"] for row in found["rows"]] == [expected]
+        assert found["metadata"]["resourceVersion"] == web["metadata"]["resourceVersion"]
+    assert (await http("GET", f"{WEB}?includeObject=All", accept=TABLE))[0] == 400
+    assert (await http("GET", f"{DEPLOYMENTS}?watch=true&includeObject=All", accept=TABLE))[0] == 400
+
+
+async def test_errors_are_no_tables(cluster: SimulatedCluster, http: Client) -> None:
+    code, status = await http("GET", f"{DEPLOYMENTS}/nope", accept=TABLE)
+    assert (code, status["kind"]) == (404, "Status")
+    cluster.forget_history()
+    ((kind, status),) = await http.events(f"{DEPLOYMENTS}?watch=true&resourceVersion=1001", 5, TABLE)
+    assert (kind, status["kind"], status["code"]) == ("ERROR", "Status", 410)
+
+
+async def test_a_watch_names_the_columns_once(cluster: SimulatedCluster, http: Client) -> None:
+    follow = asyncio.ensure_future(http.events(f"{DEPLOYMENTS}?watch=true", 2, TABLE))
+    await until(lambda: cluster.open_watches == 1)
+    cluster.scale("demo", "web", 1)
+    (_, first), (_, second) = await follow
+    assert (first["kind"], second["kind"]) == ("Table", "Table")
+    assert [column["name"] for column in first["columnDefinitions"]] == [
+        "Name",
+        "Ready",
+        "Up-to-date",
+        "Available",
+        "Age",
+    ]
+    assert second["columnDefinitions"] is None
+    assert second["rows"][0]["cells"][:4] == ["web", "0/1", 0, 0]
+    assert second["metadata"]["resourceVersion"] == second["rows"][0]["object"]["metadata"]["resourceVersion"]
+
+
+async def test_a_bookmark_in_a_table_keeps_its_metadata(http: Client) -> None:
+    (_, _), (kind, bookmark) = await http.events(f"{DEPLOYMENTS}?watch=true&sendInitialEvents=true", 2, TABLE)
+    assert (kind, bookmark["kind"]) == ("BOOKMARK", "Table")
+    annotations = bookmark["rows"][0]["object"]["metadata"]["annotations"]
+    assert annotations == {"k8s.io/initial-events-end": "true"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-2, "<invalid>"),
+        (-1, "0s"),
+        (-0.4, "0s"),
+        (119.9, "119s"),
+        (120, "2m"),
+        (121, "2m1s"),
+        (600, "10m"),
+        (659, "10m"),
+        (3 * 3600 - 1, "179m"),
+        (3 * 3600, "3h"),
+        (3 * 3600 + 60, "3h1m"),
+        (8 * 3600 + 60, "8h"),
+        (48 * 3600 - 1, "47h"),
+        (49 * 3600, "2d1h"),
+        (8 * 86400 + 3600, "8d"),
+        (730 * 86400, "2y"),
+        (731 * 86400, "2y1d"),
+        (8 * 365 * 86400 + 86400, "8y"),
+    ],
+)
+def test_ages_read_as_kubectl_writes_them(seconds: float, text: str) -> None:
+    assert human_duration(seconds) == text
+
+
+def test_an_age_counts_from_a_time_of_the_api() -> None:
+    now = dt.datetime(2026, 11, 23, 12, 0, 5, tzinfo=dt.timezone.utc)
+    assert age("2026-11-23T12:00:00Z", now) == "5s"
+    assert age(None, now) == "<unknown>"
+
+
+def pod_with(
+    *states: dict[str, Any], phase: str = "Running", ready: bool = False, metadata: dict[str, str] | None = None
+) -> dict[str, Any]:
+    containers = [{"state": state, "ready": "running" in state} for state in states]
+    conditions = [{"type": "Ready", "status": str(ready)}]
+    status = {"phase": phase, "containerStatuses": containers, "conditions": conditions}
+    return {"metadata": metadata or {}, "status": status}
+
+
+RUNNING: dict[str, Any] = {"running": {}}
+COMPLETED: dict[str, Any] = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+DELETED = {"deletionTimestamp": "2026-11-23T12:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("pod", "word"),
+    [
+        (pod_with(phase="Pending"), "Pending"),
+        (pod_with({"waiting": {"reason": "ErrImagePull"}}, RUNNING), "ErrImagePull"),
+        (pod_with({"waiting": {}}, phase="Pending"), "Pending"),
+        (pod_with({"terminated": {"exitCode": 3, "reason": "Error"}}), "Error"),
+        (pod_with({"terminated": {"exitCode": 3}}), "ExitCode:3"),
+        (pod_with({"terminated": {"exitCode": 137, "signal": 9}}), "Signal:9"),
+        (pod_with(COMPLETED), "Completed"),
+        (pod_with(COMPLETED, RUNNING, ready=True), "Running"),
+        (pod_with(COMPLETED, RUNNING), "NotReady"),
+        (pod_with(RUNNING, metadata=DELETED), "Terminating"),
+        (pod_with(phase="Failed", metadata=DELETED), "Failed"),
+    ],
+)
+def test_the_word_for_a_pod(pod: dict[str, Any], word: str) -> None:
+    assert pod_status(pod) == word
 
 
 # Reading and writing

@@ -1,6 +1,6 @@
 """Which columns ``kubectl get`` shows of each resource, and an object's cells in them.
 
-The rules are those of the real server (``pkg/printers/internalversion/printers.go``), without the columns of ``-o wide``.
+The rules are those of ``pkg/printers/internalversion/printers.go`` in the real server, less the columns of ``-o wide``.
 Cells are of objects that this cluster can hold: its pods have no init containers and no readiness gates.
 """
 
