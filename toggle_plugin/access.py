@@ -87,7 +87,7 @@ class AccessPolicy:
         if not self._room_allowed(requester.room):
             return _OTHER_ROOM
         if requester.room_encrypted and not requester.encrypted:
-            return _PLAINTEXT
+            return _PLAINTEXT if requester.known else _UNKNOWN_ARRIVAL
         if self._settings.require_encryption and not requester.encrypted:
             return _UNENCRYPTED_ROOM
         return ""
@@ -115,6 +115,7 @@ _ACTIONS = {Verb.STATUS: "see"}
 _OTHER_ROOM = (
     "I take no commands in this room; use one that allowed_rooms lists, or ask an administrator to add this one."
 )
+_UNKNOWN_ARRIVAL = "I could not find out how your message came here, so I did nothing; send it again."
 _PLAINTEXT = (
     "Your message was not encrypted although this room is, so I did nothing; send it from a client that encrypts."
 )

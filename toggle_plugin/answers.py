@@ -122,7 +122,7 @@ class Answers:
         try:
             await self._ledger.finish(entry)
         except Exception:  # noqa: BLE001 - a boundary: the person has the answer; what is missing is the administrator's
-            self._log.exception("event=%s outcome=not_stored", entry.event)
+            self._log.exception("event=%s audit=failed", entry.event)
 
 
 def _entry(line: Line, command: Command) -> AuditEntry:
@@ -249,14 +249,20 @@ class _Asked:
         self.ending = Ending("interrupted", target)
         told = _Told(self.reply)
         try:
-            end = await self._service.toggle(command.verb, target, self._user, told.report)
+            end = await self._service.toggle(command.verb, target, self._user, told.report, self._written)
         except asyncio.CancelledError:
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self.reply.finish(render.interrupted(target.name)), LAST_WORDS)
+                await asyncio.wait_for(self.reply.finish(render.interrupted(target.name, self.line.prefix)), LAST_WORDS)
             raise
-        call = render.call(end) if worth_a_call(end, self._user, told.alarmed) else ""
-        await self.reply.finish(render.outcome(end), call)
-        return Ending(_audited(end), target, end.before, end.after)
+        # Before the last word, which may have to wait: what was done is done.
+        self.ending = Ending(_audited(end), target, end.before, end.after)
+        prefix = self.line.prefix
+        call = render.call(end, prefix) if worth_a_call(end, self._user, told.alarmed) else ""
+        await self.reply.finish(render.outcome(end, prefix), call)
+        return self.ending
+
+    def _written(self, before: int, after: int | None) -> None:
+        self.ending = replace(self.ending, before=before, after=after)
 
     async def _check(self) -> str:
         began = time.monotonic()

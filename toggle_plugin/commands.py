@@ -36,6 +36,16 @@ _on = cast("Callable[[EventType], Callable[[_F], _F]]", event.on)
 """maubot's decorator returns the method that it marks, but is typed for another use."""
 
 
+class _TextCommand(command.CommandHandler):
+    """maubot's own, but for bodies that are no text: it fails on each with a traceback, whoever sent it."""
+
+    async def __call__(self, evt: MessageEvent, **options: Any) -> Any:
+        return await super().__call__(evt, **options) if isinstance(evt.content.body, str) else None
+
+
+_text_command = cast("Callable[[Callable[..., Awaitable[None]]], command.CommandHandler]", _TextCommand)
+
+
 @dataclass(frozen=True)
 class Parts:
     """What the handlers need of the others. `join` joins a room."""
@@ -67,6 +77,7 @@ class Commands:
 
     @command.new(name=lambda self: self.word, require_subcommand=False, must_consume_args=False)
     @command.argument("line", pass_raw=True, required=False)
+    @_text_command
     async def prefixed(self, evt: MessageEvent, line: str) -> None:
         """``!toggle …``"""
         await self._take(evt, line, prefixed=True)
@@ -98,10 +109,11 @@ class Commands:
         pending = getattr(evt, "source", SyncStream.INTERNAL) & SyncStream.INVITED_ROOM
         if content.membership != Membership.INVITE or not pending:
             return
-        decision = self._policy().invitation(evt.sender, evt.room_id)
-        if isinstance(decision, Ignored):
-            self._strangers.ignored("invite", evt.sender, evt.room_id, decision.setting)
-            return
+        for inviter in _inviters(evt):
+            decision = self._policy().invitation(inviter, evt.room_id)
+            if isinstance(decision, Ignored):
+                self._strangers.ignored("invite", inviter, evt.room_id, decision.setting)
+                return
         async with self._tracked():
             await self._join(evt.sender, evt.room_id)
 
@@ -180,11 +192,14 @@ class Commands:
         encrypted_room = await self._parts.rooms.encrypted(evt.room_id)
         accepted = ACCEPTED[settings.minimum_trust]
         arrival = await self._parts.arrivals.of(evt, accepted, fetch=encrypted_room)
+        if arrival.encrypted:
+            self._parts.rooms.seen_encrypted(evt.room_id)
         requester = Requester(
             user=evt.sender,
             room=evt.room_id,
-            room_encrypted=encrypted_room,
+            room_encrypted=encrypted_room or arrival.encrypted,
             encrypted=arrival.encrypted,
+            known=arrival.known,
             trust=arrival.trust,
             device=arrival.device,
             fingerprint=arrival.fingerprint,
@@ -195,6 +210,13 @@ class Commands:
         elif bare:
             prefix = ""
         return Line(Anchor.of(evt), requester, parsed, prefix, evt.timestamp)
+
+
+def _inviters(evt: StateEvent) -> list[str]:
+    """Everybody who is said to have made us a member: a remote homeserver can put a false one before the real one."""
+    others = (evt.unsigned.invite_room_state or []) if evt.unsigned else []
+    ours = [other for other in others if (other.type.t, other.state_key) == ("m.room.member", evt.state_key)]
+    return [evt.sender, *(other.sender for other in ours)]
 
 
 def _taken_by_maubot(body: str, word: str) -> bool:

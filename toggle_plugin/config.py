@@ -44,6 +44,11 @@ class Config(BaseProxyConfig):
         except Exception:  # noqa: BLE001
             raise YAMLError from None
 
+    def put_back(self) -> None:
+        """Put what was loaded last back into the editor; where nothing could be loaded, leave what is there."""
+        if self._data:
+            self.save()
+
     def keep(self, mapping: Any) -> None:
         """Hold `mapping` as it is, so that a later `save` puts it back into the editor."""
         if isinstance(mapping, Mapping):

@@ -67,6 +67,13 @@ class Credentials:
         api.user_agent = "maubot-k8s-toggle"
         return api
 
+    def unusable(self) -> NotConfigured:
+        """The error when what was read cannot be sent."""
+        where = self._file or self._package.incluster.SERVICE_TOKEN_FILENAME
+        return NotConfigured(
+            f"The credentials in {where} cannot be used; look for a line break in the token.", detail="credentials"
+        )
+
     def unreadable(self) -> NotConfigured:
         """The error when the token of the service account has gone since."""
         where = self._file or self._package.incluster.SERVICE_TOKEN_FILENAME

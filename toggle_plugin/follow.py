@@ -9,15 +9,17 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from .errors import ClusterError, Forbidden
 from .models import ClusterEvent, Phase, Pod, Progress, RolloutStatus, Workload, WorkloadRef
 from .rollout import observed, rollout_status
+
+T = TypeVar("T")
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at the pods of a roll-out that is not complete; the workload itself is watched."""
@@ -67,22 +69,38 @@ class Following:
             self.superseded.set()
 
 
-async def diagnosed(cluster: Cluster, workload: Workload, log: logging.Logger) -> RolloutStatus:
-    """The status of `workload` with its reason; without one where we may not look at its pods and events."""
-    status = rollout_status(workload)
-    if status.phase is Phase.RUNNING:
-        return status
-    try:
-        pods = await cluster.pods(workload)
-        events = await cluster.events(workload, pods) if workload.desired else ()
-    except Forbidden as error:
-        log.debug("workload=%s diagnosis=not_permitted detail=%r", workload.ref, error.detail)
-        return status
-    except ClusterError as error:
-        log.info("workload=%s diagnosis=failed detail=%r", workload.ref, error.detail or str(error))
-        # Whether the last pod is gone could not be asked: "off" would be a guess.
-        return replace(status, phase=Phase.STOPPING) if status.phase is Phase.OFF else status
-    return rollout_status(workload, pods, events)
+class Diagnosis:
+    """The status of a workload with its reason, as far as we may look; what was refused is not asked for again."""
+
+    def __init__(self, cluster: Cluster, log: logging.Logger) -> None:
+        self._cluster = cluster
+        self._log = log
+        self._refused: set[str] = set()
+
+    async def of(self, workload: Workload) -> RolloutStatus:
+        """How `workload` stands, and why."""
+        status = rollout_status(workload)
+        if status.phase is Phase.RUNNING:
+            return status
+        try:
+            pods = await self._permitted("pods", lambda: self._cluster.pods(workload))
+            events: Sequence[ClusterEvent] | None = None
+            if pods is not None and workload.desired:
+                events = await self._permitted("events", lambda: self._cluster.events(workload, pods))
+        except ClusterError as error:
+            self._log.info("workload=%s diagnosis=failed detail=%r", workload.ref, error.detail or str(error))
+            # Whether the last pod is gone could not be asked: "off" would be a guess.
+            return replace(status, phase=Phase.STOPPING) if status.phase is Phase.OFF else status
+        return rollout_status(workload, pods, events or ())
+
+    async def _permitted(self, what: str, ask: Callable[[], Awaitable[T]]) -> T | None:
+        if what in self._refused:
+            return None
+        try:
+            return await ask()
+        except Forbidden:
+            self._refused.add(what)
+            return None
 
 
 class Follower:
@@ -107,7 +125,7 @@ class Follower:
         self._goal = goal
         self._following = following
         self._report = report
-        self._log = log
+        self._diagnosis = Diagnosis(cluster, log)
         self._news = asyncio.Event()
         self._looked = time.monotonic()
         self._pace = FIRST_PAUSE
@@ -169,7 +187,7 @@ class Follower:
 
     async def _look(self, workload: Workload) -> End | None:
         if workload.desired != self._goal:
-            self.status = await diagnosed(self._cluster, workload, self._log)
+            self.status = await self._diagnosis.of(workload)
             return End.CHANGED
         status = await self._examined(workload)
         if status.phase is Phase.OFF or (status.phase is Phase.RUNNING and self._settled(workload)):
@@ -189,8 +207,7 @@ class Follower:
         if status.phase is Phase.RUNNING or not (due or status.phase is Phase.OFF):
             return self._keeping_reason(status)
         self._looked = time.monotonic()
-        self._pace = FIRST_PAUSE
-        return await diagnosed(self._cluster, workload, self._log)
+        return await self._diagnosis.of(workload)
 
     def _keeping_reason(self, status: RolloutStatus) -> RolloutStatus:
         """Between two looks, what the pods said last holds, as long as the workload is not ready."""

@@ -45,6 +45,8 @@ class Requester:
     room_encrypted: bool
     encrypted: bool
     trust: Trust
+    known: bool = True
+    """Whether it could be found out how the message came; if not, it counts as not encrypted."""
     device: str = ""
     """Device ID by the session's identity key, never the one that the message claims."""
     fingerprint: str = ""

@@ -26,6 +26,8 @@ TIMEOUT = 30.0
 """Seconds for one request."""
 GIVE_UP = 15 * 60.0
 """Seconds that one event is tried for when the homeserver does not answer; limits are waited for without end."""
+ODD_PATIENCE = 10.0
+"""Seconds that one event is tried for when it is we who fail, for example because a database is locked."""
 BACKOFF_MAX = 30.0
 LIMIT_WITHOUT_A_NUMBER = 5.0
 """Seconds to wait where a limit does not say: one message in five seconds is the stock limit."""
@@ -45,7 +47,11 @@ class _Limited(Exception):
 
 
 class _TryAgain(Exception):
-    """The homeserver did not answer, or was broken."""
+    """The homeserver did not answer, or was broken; `patience` is how many seconds that is tried again for."""
+
+    def __init__(self, what: str, patience: float | None = None) -> None:
+        super().__init__(what)
+        self.patience = GIVE_UP if patience is None else patience
 
 
 Urgency = Callable[[], int]
@@ -79,9 +85,13 @@ class Gate:
         """Nothing goes out for `seconds` from now."""
         self._closed_until = max(self._closed_until, time.monotonic() + seconds)
 
-    async def turn(self, urgency: Urgency) -> _Turn:
+    def number(self) -> int:
+        """A place in the order of arrival, to be kept over all tries."""
+        return next(self._numbers)
+
+    async def turn(self, urgency: Urgency, number: int) -> _Turn:
         """Wait for a turn, the lowest urgency first; whoever got it must call `done` with it."""
-        turn = _Turn(urgency, next(self._numbers))
+        turn = _Turn(urgency, number)
         if self.open:
             turn.released.set()
             return turn
@@ -139,10 +149,11 @@ class Outbox:
         Raises:
             NotSent: it cannot be sent, or the homeserver did not answer for GIVE_UP seconds.
         """
-        transaction, failures, began = _transaction(), 0, time.monotonic()
+        transaction, number = _transaction(), self._gate.number()
+        failures, failing_since = 0, 0.0
         ready: tuple[EventType, Any] | None = None
         while True:
-            turn = await self._gate.turn(urgency)
+            turn = await self._gate.turn(urgency, number)
             try:
                 ready = ready or await self._made(room, make)
                 return await self._put(room, *ready, transaction) if ready else None
@@ -151,12 +162,14 @@ class Outbox:
                 self._gate.close(limit.seconds)
                 if not failures:
                     ready = None  # refused for certain, so the next try may say something newer
+                failing_since = 0.0  # it answers
                 continue
             except _TryAgain as error:
                 # It may have arrived: the same content under the same transaction ID is one event.
                 failures += 1
-                if time.monotonic() - began > GIVE_UP:
-                    raise NotSent(f"no answer from the homeserver for {GIVE_UP:.0f} s: {error}") from error
+                failing_since = failing_since or time.monotonic()
+                if time.monotonic() - failing_since > error.patience:
+                    raise NotSent(f"given up after {error.patience:.0f} s: {error}") from error
             finally:
                 self._gate.done(turn)
             await asyncio.sleep(min(2.0 ** (failures - 1), BACKOFF_MAX))
@@ -179,8 +192,13 @@ class Outbox:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _made(self, room: str, make: Make) -> tuple[EventType, Any] | None:
-        content = await make()
-        return None if content is None else await self._prepared(room, content)
+        try:
+            content = await make()
+            return None if content is None else await self._prepared(room, content)
+        except (NotSent, _TryAgain):
+            raise
+        except Exception as error:  # a boundary: a database that is locked now may not be so in a second
+            raise _TryAgain(f"preparing: {error!r}", ODD_PATIENCE) from error
 
     async def _prepared(self, room: str, content: MessageEventContent) -> tuple[EventType, Any]:
         if not await self._encrypted(room):

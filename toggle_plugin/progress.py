@@ -107,7 +107,7 @@ class ProgressMessage:
         """Show `markdown` soon; what was shown before and is not sent yet is left out."""
         self._newest = markdown
         self._changed.set()
-        if self._sender is None:
+        if self._sender is None or self._sender.done():
             self._sender = asyncio.ensure_future(self._keep_sending())
 
     def call(self, markdown: str) -> None:

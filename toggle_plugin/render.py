@@ -36,6 +36,7 @@ _TRUST_WORDS = {
 }
 TENTHS_BELOW = 10.0
 """Seconds below which tenths are shown."""
+_SIGNED = frozenset({Trust.CROSS_SIGNED_TOFU, Trust.CROSS_SIGNED_TRUSTED, Trust.VERIFIED})
 WORD_LENGTH = 40
 """Characters of somebody's own word that are shown back."""
 
@@ -68,24 +69,25 @@ def progress(news: Progress) -> str:
     return _with_note(state(news.target, news.status), news.note)
 
 
-def outcome(end: Outcome) -> str:
-    """The last state of the reply to a start or stop."""
+def outcome(end: Outcome, prefix: str = "") -> str:
+    """The last state of the reply to a start or stop; `prefix` goes before a command where the person is."""
     if end.result is Result.FAILED:
-        return f"{_failure(end)}"
-    line = state(end.target, end.status) if end.status else strong(end.target)
-    return _with_note(line + _ending(end), end.note)
+        return _failure(end, prefix)
+    line = state(end.target, end.status) if end.status else f"How {strong(end.target)} stands was not seen"
+    return _with_note(line + _ending(end, prefix), end.note)
 
 
-def _failure(end: Outcome) -> str:
-    what = escape(str(end.error)) if end.error else "Something went wrong here; the log has the details."
+def _failure(end: Outcome, prefix: str) -> str:
+    what = escape(str(end.error)) if end.error else went_wrong()
     if end.before is None or end.before == end.after:
         return f"{what} {strong(end.target)} was left as it was." if end.error else what
     if end.after is None:
-        return f"{what} Whether {strong(end.target)} was changed is not known; ask {_code('status')}."
-    return f"{what} {strong(end.target)} was set to {end.after}, but could not be followed; ask {_code('status')}."
+        return f"{what} Whether {strong(end.target)} was changed is not known; ask {_code(prefix + 'status')}."
+    now = f"{strong(end.target)} was set to {end.after}, but could not be followed"
+    return f"{what} {now}; ask {_code(prefix + 'status')}."
 
 
-def _ending(end: Outcome) -> str:
+def _ending(end: Outcome, prefix: str) -> str:
     if end.result is Result.UNCHANGED:
         return ", as it was already."
     if end.result is Result.DONE:
@@ -94,14 +96,16 @@ def _ending(end: Outcome) -> str:
         return f". A newer command of {escape(end.by)} took over; I follow that one."
     if end.result is Result.CHANGED:
         return f". Somebody else set it to {end.after} meanwhile, so I stopped following."
-    return f". I followed it for {_seconds(end.seconds)} and stop now; ask {_code('status')} for how it stands."
+    return (
+        f". I followed it for {_seconds(end.seconds)} and stop now; ask {_code(prefix + 'status')} for how it stands."
+    )
 
 
-def call(end: Outcome) -> str:
+def call(end: Outcome, prefix: str = "") -> str:
     """The end of a command as a message of its own, to the person who waits for it; goes behind their name."""
     if end.result is Result.DONE and end.status is not None:
         return f"{strong(end.target)} is {end.status.phase.value} after {_seconds(end.seconds)} ({counts(end.status)})."
-    return outcome(end)
+    return outcome(end, prefix)
 
 
 def alarm(news: Progress) -> str:
@@ -109,8 +113,10 @@ def alarm(news: Progress) -> str:
     return f"{state(news.target, news.status)}. I keep following it."
 
 
-def interrupted(target: str) -> str:
-    return f"I am being restarted and no longer follow {strong(target)}; ask {_code('status')} for how it stands."
+def interrupted(target: str, prefix: str = "") -> str:
+    return (
+        f"I am being restarted and no longer follow {strong(target)}; ask {_code(prefix + 'status')} for how it stands."
+    )
 
 
 def statuses(found: Sequence[tuple[str, RolloutStatus | ClusterError]]) -> str:
@@ -192,7 +198,8 @@ def which_target(verb: Verb, prefix: str, names: Sequence[str]) -> str:
 
 
 def no_target(verb: Verb) -> str:
-    return f"There is no target that you may {verb.value}; an administrator sets targets in the instance's settings."
+    action = "see" if verb is Verb.STATUS else verb.value
+    return f"There is no target that you may {action}; an administrator sets targets in the instance's settings."
 
 
 def _enumerated(names: Sequence[str]) -> str:
@@ -287,15 +294,15 @@ def _your_device(requester: Requester) -> str:
     if not requester.encrypted:
         return "⚠️ Your message was not encrypted."
     device = f"{_code(requester.device)}, " if requester.device else ""
-    return (
-        f"✅ Your device: {device}{_TRUST_WORDS[requester.trust]}; fingerprint {_code(spaced(requester.fingerprint))}."
-    )
+    mark = "✅" if requester.trust in _SIGNED else "⚠️"
+    known = f"{device}{_TRUST_WORDS[requester.trust]}"
+    return f"{mark} Your device: {known}; fingerprint {_code(spaced(requester.fingerprint))}."
 
 
 def _my_device(view: CheckView) -> str:
     if not view.own_fingerprint:
         return "❌ My device: no encryption; give the client a device ID in maubot, then restart the instance."
-    signed = view.own_trust in (Trust.CROSS_SIGNED_TOFU, Trust.CROSS_SIGNED_TRUSTED, Trust.VERIFIED)
+    signed = view.own_trust in _SIGNED
     words = "cross-signed" if signed else "not cross-signed: generate a recovery key for the client in maubot"
     mark = "✅" if signed else "⚠️"
     return f"{mark} My device: {_code(view.own_device)}, {words}; fingerprint {_code(view.own_fingerprint)}."

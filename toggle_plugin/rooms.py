@@ -22,9 +22,16 @@ class Rooms:
     def __init__(self, client: Client, log: logging.Logger) -> None:
         self._client = client
         self._log = log
+        self._encrypted: set[str] = set()
+
+    def seen_encrypted(self, room: str) -> None:
+        """An event of `room` was decrypted: whatever the homeserver says from now on, it is encrypted."""
+        self._encrypted.add(room)
 
     async def encrypted(self, room: str) -> bool:
         """Whether `room` is encrypted; yes where that cannot be found out, for then nothing is sent in plaintext."""
+        if room in self._encrypted:
+            return True
         known = await _store(self._client).is_encrypted(RoomID(room))
         if known is not None:
             return bool(known)

@@ -36,6 +36,8 @@ _DNS_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_DNS_LABEL.pattern}(?:\.{_DNS_LABEL.pattern})*")
 _DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?")
 
+NO_ROOM = ""
+"""A room ID that no room has."""
 RESERVED_TARGETS = frozenset({"all", "on", "off", *(verb.value for verb in Verb)})
 
 T = TypeVar("T")
@@ -124,7 +126,7 @@ def read_settings(raw: object) -> tuple[Settings, tuple[SettingsProblem, ...]]:
         kubeconfig=reader.read(raw, "kubeconfig", _path, default.kubeconfig),
         targets=reader.targets(raw),
         viewers=reader.members(raw, "viewers", _user) or frozenset(),
-        allowed_rooms=reader.members(raw, "allowed_rooms", _room) or frozenset(),
+        allowed_rooms=reader.rooms(raw),
         allowed_users=reader.members(raw, "allowed_users", _user) or frozenset(),
     )
     return settings, tuple(reader.problems)
@@ -216,6 +218,12 @@ class _Reader:
             return frozenset()
         parsed = (self.value(f"{path}[{index}]", item, parse, "") for index, item in enumerate(value))
         return frozenset(item for item in parsed if item)
+
+    def rooms(self, raw: Mapping[str, Any]) -> frozenset[str]:
+        """The rooms; none at all, where something was wrong and nothing is left: empty would mean every room."""
+        before = len(self.problems)
+        rooms = self.members(raw, "allowed_rooms", _room) or frozenset()
+        return rooms if rooms or len(self.problems) == before else frozenset({NO_ROOM})
 
     def targets(self, raw: Mapping[str, Any]) -> Mapping[str, Target]:
         value = raw.get("targets")

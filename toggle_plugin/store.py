@@ -16,7 +16,7 @@ from mautrix.util.async_db import Database
 from .models import AuditEntry, WorkloadRef
 
 KEEP_ROWS = 10_000
-"""Commands that are kept at most; older ones are forgotten."""
+"""Starts and stops, and apart from them all that changed nothing, that are kept at most; older ones are forgotten."""
 PRUNE_EVERY = 100
 
 T = TypeVar("T")
@@ -29,6 +29,7 @@ _COLUMNS = {
 }
 """AuditEntry's fields whose columns have another name."""
 _NAMES = [_COLUMNS.get(item.name, item.name) for item in fields(AuditEntry)]
+_CHANGING = "(verb IN ('start', 'stop') AND outcome <> 'refused')"
 _RECEIVE = (
     f"INSERT INTO command ({', '.join(_NAMES)}) VALUES ({', '.join(f'${n}' for n in range(1, len(_NAMES) + 1))}) "  # noqa: S608
     "ON CONFLICT (event_id) DO NOTHING RETURNING event_id"
@@ -41,14 +42,11 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._running: set[asyncio.Task[Any]] = set()
-        self._received = 0
+        self._finished = 0
 
     async def receive(self, entry: AuditEntry) -> bool:
         """Write down a command before anything is done; False if its event was written down already."""
         new = await self._whole(self._database.fetchval(_RECEIVE, *astuple(entry)))
-        self._received += 1
-        if self._received % PRUNE_EVERY == 1:
-            await self.prune()
         return new is not None
 
     async def finish(self, entry: AuditEntry) -> None:
@@ -66,6 +64,9 @@ class Store:
             entry.duration_ms,
         )
         await self._whole(self._database.execute(query, entry.event, *values))
+        self._finished += 1
+        if self._finished % PRUNE_EVERY == 1:
+            await self.prune()
 
     async def entries(self, limit: int) -> list[AuditEntry]:
         """The newest `limit` commands, newest first."""
@@ -74,12 +75,13 @@ class Store:
         return [AuditEntry(*tuple(row)) for row in rows]
 
     async def prune(self) -> None:
-        """Forget all but the newest KEEP_ROWS commands."""
-        query = (
-            "DELETE FROM command WHERE received_at < "
-            "(SELECT received_at FROM command ORDER BY received_at DESC LIMIT 1 OFFSET $1)"
-        )
-        await self._whole(self._database.execute(query, KEEP_ROWS - 1))
+        """Forget all but the newest KEEP_ROWS of each sort, so that no viewer's questions push out who stopped what."""
+        for sort in (_CHANGING, f"NOT {_CHANGING}"):
+            query = (
+                f"DELETE FROM command WHERE {sort} AND received_at < "  # noqa: S608 - constants
+                f"(SELECT received_at FROM command WHERE {sort} ORDER BY received_at DESC LIMIT 1 OFFSET $1)"
+            )
+            await self._whole(self._database.execute(query, KEEP_ROWS - 1))
 
     async def remember(self, ref: WorkloadRef, replicas: int) -> None:
         """Keep the count that `ref` had before it was stopped; never 0, which would restore nothing."""

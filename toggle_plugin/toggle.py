@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from .errors import ClusterError, TimedOut, Unavailable, Unreachable
-from .follow import Cluster, End, Follower, Following, Report, diagnosed
+from .follow import Cluster, Diagnosis, End, Follower, Following, Report
 from .models import Outcome, Phase, Result, Right, RolloutStatus, Verb, Workload, WorkloadRef
 from .settings import Target
 
@@ -26,6 +26,10 @@ class Workloads(Cluster, Protocol):
     async def get(self, ref: WorkloadRef) -> Workload: ...
     async def scale(self, ref: WorkloadRef, replicas: int) -> None: ...
     async def rights(self, ref: WorkloadRef) -> Sequence[Right]: ...
+
+
+Written = Callable[[int, int | None], None]
+"""Takes ``spec.replicas`` before and after; None where it is not known."""
 
 
 class Counts(Protocol):
@@ -113,7 +117,7 @@ class ToggleService:
     async def status(self, target: Target) -> RolloutStatus:
         """How `target` stands now. Raises ClusterError."""
         cluster = await self._connect()
-        return await diagnosed(cluster, await cluster.get(target.ref), self._log)
+        return await Diagnosis(cluster, self._log).of(await cluster.get(target.ref))
 
     async def version(self) -> str:
         """The API server's version, as a sign of life. Raises ClusterError."""
@@ -123,12 +127,19 @@ class ToggleService:
         """What we may do to `target`. Raises ClusterError."""
         return await (await self._connect()).rights(target.ref)
 
-    async def toggle(self, verb: Verb, target: Target, by: str, report: Report) -> Outcome:
-        """Bring `target` up (START) or to 0 (STOP), and follow it to the end; a `ClusterError` is in the outcome."""
+    async def toggle(
+        self, verb: Verb, target: Target, by: str, report: Report, written: Written = lambda *_: None
+    ) -> Outcome:
+        """Bring `target` up (START) or to 0 (STOP), and follow it to the end; a `ClusterError` is in the outcome.
+
+        Args:
+            report: is told how it goes.
+            written: is told the replicas before and after, as soon as they are known.
+        """
         lane = self._lanes.setdefault(target.ref, _Lane())
         following = Following(target.name)
         lane.enter(following, by)
-        task = _Toggle(Outcome(Result.FAILED, target.name, verb), target, lane, following, report)
+        task = _Toggle(Outcome(Result.FAILED, target.name, verb), target, lane, following, report, written)
         try:
             outcome = await self._run(task)
         except ClusterError as error:
@@ -141,9 +152,13 @@ class ToggleService:
     async def _run(self, task: _Toggle) -> Outcome:
         cluster = await self._connect()
         async with task.lane.lock:
-            workload, decided = await self._write(cluster, task)
+            workload = await cluster.get(task.target.ref)
+            if task.following.superseded.is_set():
+                # Somebody newer waits for this lock already: what they undo at once need not be done.
+                return replace(task.outcome, result=Result.SUPERSEDED, by=task.following.successor)
+            decided = await self._write(cluster, task, workload)
         if not decided.write:
-            status = await diagnosed(cluster, workload, self._log)
+            status = await Diagnosis(cluster, self._log).of(workload)
             if status.phase in (Phase.RUNNING, Phase.OFF):
                 return replace(task.outcome, result=Result.UNCHANGED, status=status)
         task.following.note = decided.note
@@ -154,12 +169,11 @@ class ToggleService:
             return replace(outcome, after=follower.workload.desired)
         return outcome
 
-    async def _write(self, cluster: Workloads, task: _Toggle) -> tuple[Workload, Plan]:
+    async def _write(self, cluster: Workloads, task: _Toggle, workload: Workload) -> Plan:
         verb, target = task.outcome.verb, task.target
-        workload = await cluster.get(target.ref)
         remembered = None if target.replicas is not None else await self._counts.recall(target.ref)
         decided = plan(verb, workload, target.replicas, remembered)
-        task.outcome = replace(task.outcome, before=workload.desired, after=workload.desired, note=decided.note)
+        task.note(decided, before=workload.desired, after=workload.desired)
         if decided.write:
             if verb is Verb.STOP:
                 # Before the write, so that a crash in between forgets nothing; a repeated stop finds 0 and writes no 0.
@@ -168,10 +182,10 @@ class ToggleService:
                 await cluster.scale(target.ref, decided.goal)
             except (Unreachable, TimedOut, Unavailable):
                 # The answer was lost, the write perhaps not: what the count is now, is not known.
-                task.outcome = replace(task.outcome, after=None)
+                task.note(decided, before=workload.desired, after=None)
                 raise
-            task.outcome = replace(task.outcome, after=decided.goal)
-        return workload, decided
+            task.note(decided, before=workload.desired, after=decided.goal)
+        return decided
 
 
 @dataclass
@@ -183,3 +197,8 @@ class _Toggle:
     lane: _Lane
     following: Following
     report: Report
+    written: Written
+
+    def note(self, decided: Plan, before: int, after: int | None) -> None:
+        self.outcome = replace(self.outcome, before=before, after=after, note=decided.note)
+        self.written(before, after)

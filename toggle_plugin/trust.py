@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from mautrix.client import Client
-from mautrix.errors import DecryptionError
 from mautrix.types import DeviceLists, EncryptedEvent, Event, MessageEvent, RoomID, TrustState, UserID
 
 from .models import Trust
@@ -44,9 +43,12 @@ class Arrival:
     trust: Trust = Trust.NONE
     device: str = ""
     fingerprint: str = ""
+    known: bool = True
+    """Whether this could be found out."""
 
 
 PLAIN = Arrival()
+UNKNOWN = Arrival(known=False)
 
 
 def trust_of(mautrix: dict[str, Any]) -> Trust:
@@ -79,11 +81,16 @@ class Arrivals:
                 list can be out of date.
             fetch: whether to fetch the encrypted event where it is not at hand: if the room is encrypted.
         """
-        encrypted = self._encrypted.pop(event.event_id, None)
-        if encrypted is None and fetch:
-            encrypted = await self._fetched(event)
-        if encrypted is None or self._client.crypto is None:
-            return PLAIN
+        try:
+            encrypted = self._encrypted.pop(event.event_id, None) or (await self._fetched(event) if fetch else None)
+            if encrypted is None:
+                return PLAIN
+            return await self._judged(encrypted, event, accepted)
+        except Exception as error:  # noqa: BLE001 - a boundary: what cannot be found out is not trusted
+            self._log.warning("event=%s room=%s arrival=unknown error=%r", event.event_id, event.room_id, error)
+            return UNKNOWN
+
+    async def _judged(self, encrypted: EncryptedEvent, event: MessageEvent, accepted: frozenset[Trust]) -> Arrival:
         arrival = await self._arrival(encrypted, event)
         if arrival.encrypted and arrival.trust not in accepted:
             await self._refresh(event.sender)
@@ -104,32 +111,22 @@ class Arrivals:
 
     async def _fetched(self, event: MessageEvent) -> EncryptedEvent | None:
         # Client.get_event, not the subclass' one, which decrypts what it fetched and forgets that it did.
-        try:
-            found = await Client.get_event(self._client, event.room_id, event.event_id)
-        except Exception as error:  # noqa: BLE001 - a boundary: what cannot be proven to be encrypted counts as plain
-            self._log.warning("event=%s room=%s fetch=failed error=%r", event.event_id, event.room_id, error)
-            return None
+        found = await Client.get_event(self._client, event.room_id, event.event_id)
         return found if isinstance(found, EncryptedEvent) and found.sender == event.sender else None
 
     async def _arrival(self, encrypted: EncryptedEvent, event: MessageEvent) -> Arrival:
         crypto = self._client.crypto
-        try:
-            decrypted = await self._whole(crypto.decrypt_megolm_event(encrypted))
-            if not _same_words(decrypted, event):
-                self._log.warning(
-                    "event=%s room=%s sender=%s twin=differs", event.event_id, event.room_id, event.sender
-                )
-                return PLAIN
-            store = crypto.crypto_store
-            session = await self._whole(
-                store.get_group_session(RoomID(encrypted.room_id), encrypted.content.session_id)
-            )
-            if session is None:
-                return PLAIN
-            device = await self._whole(store.find_device_by_key(event.sender, session.sender_key))
-        except DecryptionError as error:
-            self._log.warning("event=%s room=%s decryption=failed error=%r", event.event_id, event.room_id, error)
+        if crypto is None:
+            return UNKNOWN
+        decrypted = await self._whole(crypto.decrypt_megolm_event(encrypted))
+        if not _same_words(decrypted, event):
+            self._log.warning("event=%s room=%s sender=%s twin=differs", event.event_id, event.room_id, event.sender)
             return PLAIN
+        store = crypto.crypto_store
+        session = await self._whole(store.get_group_session(RoomID(encrypted.room_id), encrypted.content.session_id))
+        if session is None:
+            return UNKNOWN
+        device = await self._whole(store.find_device_by_key(event.sender, session.sender_key))
         trust = trust_of(decrypted["mautrix"])
         return Arrival(True, trust, str(device.device_id) if device else "", str(session.signing_key))
 

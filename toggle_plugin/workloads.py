@@ -178,7 +178,7 @@ class KubernetesWorkloads:
         seen = ""
         failures = 0
         while True:
-            began = _now()
+            began, asked_for = _now(), 0.0
             try:
                 async with aclosing(self._watch_once(ref)) as states:
                     async for workload in states:
@@ -186,6 +186,7 @@ class KubernetesWorkloads:
                             seen = workload.resource_version
                             yield workload
             except _Again as again:
+                asked_for = again.asked_for
                 self._log.info("watch interrupted %s", _failure(_watch(ref), again.error))
             except (TimedOut, Unavailable, Unreachable) as error:
                 self._log.info("watch interrupted %s", _failure(_watch(ref), error))
@@ -193,7 +194,7 @@ class KubernetesWorkloads:
                 self._log.warning("watch ended %s", _failure(_watch(ref), error))
                 raise
             failures = 0 if _now() - began >= SETTLED_WATCH else failures + 1
-            await asyncio.sleep(_pause(failures))
+            await asyncio.sleep(max(_pause(failures), asked_for))
 
     async def _watch_once(self, ref: WorkloadRef) -> AsyncGenerator[Workload, None]:
         """The object, then one stream of its changes until that ends; raises whatever else happens."""
@@ -316,6 +317,9 @@ class KubernetesWorkloads:
             answer = await self._api.call_api(*parameters, _request_timeout=timeout)
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
             raise connection_failed(error, self._server, self._timeout) from error
+        except (ValueError, TypeError, AttributeError):
+            # A token with a line break, a server name that is no text; the message would quote it.
+            raise self._credentials.unusable() from None
         response: aiohttp.ClientResponse = answer.response
         return response
 
@@ -355,10 +359,15 @@ class _Again(Exception):
         self.retries = retries
         self._after = after
 
+    @property
+    def asked_for(self) -> float:
+        """Seconds that the server asked us to wait, as far as we do."""
+        return min(self._after or 0.0, LONGEST_RETRY_AFTER)
+
     def pause(self, tries: int) -> float:
         """Seconds until the next try: what the server asked for, or an exponential back-off with full jitter."""
         jitter = random.uniform(0, BACKOFF * 2 ** (tries - 1))  # noqa: S311 - spreads load, guards nothing
-        return jitter if self._after is None else min(self._after, LONGEST_RETRY_AFTER) + jitter / 4
+        return jitter if self._after is None else self.asked_for + jitter / 4
 
 
 def _load_package() -> Package:

@@ -281,7 +281,7 @@ async def test_an_end_that_cannot_be_written_down_is_answered_nevertheless(
     await database.execute("ALTER TABLE command RENAME TO elsewhere")
     await asyncio.wait_for(starting, WAIT)
     assert "**web** is running" in room.homeserver.bodies[-1]
-    assert "outcome=not_stored" in caplog.text
+    assert "audit=failed" in caplog.text
 
 
 async def test_a_failure_wakes_the_person_and_names_itself_in_the_audit(room: Room, cluster: SimulatedCluster) -> None:
@@ -339,7 +339,7 @@ async def test_a_command_that_is_cut_off_says_so_and_is_written_down(room: Room,
     await asyncio.wait({starting}, timeout=WAIT)
     assert starting.cancelled()
     assert room.homeserver.bodies[-1] == (
-        "I am being restarted and no longer follow **web**; ask `status` for how it stands."
+        "I am being restarted and no longer follow **web**; ask `!toggle status` for how it stands."
     )
     assert await room.outcomes() == [("start", str(WEB), "interrupted")]
 

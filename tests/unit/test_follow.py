@@ -13,7 +13,7 @@ from tests.stack.cluster import Outcome as Fate
 from tests.stack.cluster import SimulatedCluster
 from toggle_plugin import follow
 from toggle_plugin.errors import Forbidden, NotFound
-from toggle_plugin.follow import End, Follower, Following, cancelled, diagnosed
+from toggle_plugin.follow import Diagnosis, End, Follower, Following, cancelled
 from toggle_plugin.models import Phase, Progress
 from toggle_plugin.workloads import KubernetesWorkloads
 
@@ -224,7 +224,7 @@ async def test_without_the_right_to_see_pods_there_is_a_state_without_its_reason
     cluster.deny("list", "pods")
     cluster.scale("games", "web", 1)
     await asyncio.sleep(0.2)
-    status = await diagnosed(workloads, await workloads.get(WEB), LOG)
+    status = await Diagnosis(workloads, LOG).of(await workloads.get(WEB))
     assert status.phase is Phase.STARTING
     assert "image" not in status.reason
 
@@ -233,20 +233,20 @@ async def test_without_the_right_to_see_pods_off_is_what_the_workload_says(
     workloads: KubernetesWorkloads, cluster: SimulatedCluster
 ) -> None:
     cluster.deny("list", "pods")
-    assert (await diagnosed(workloads, await workloads.get(WEB), LOG)).phase is Phase.OFF
+    assert (await Diagnosis(workloads, LOG).of(await workloads.get(WEB))).phase is Phase.OFF
 
 
 async def test_where_the_pods_could_not_be_asked_for_off_is_not_said(
     workloads: KubernetesWorkloads, cluster: SimulatedCluster
 ) -> None:
     cluster.fail(path="/pods", status=500, times=None)
-    assert (await diagnosed(workloads, await workloads.get(WEB), LOG)).phase is Phase.STOPPING
+    assert (await Diagnosis(workloads, LOG).of(await workloads.get(WEB))).phase is Phase.STOPPING
 
 
 async def test_what_runs_needs_no_look_at_its_pods(workloads: KubernetesWorkloads, cluster: SimulatedCluster) -> None:
     cluster.scale("games", "web", 1)
     await reached(lambda: cluster.workload("Deployment", "games", "web")["status"].get("availableReplicas") == 1)
-    assert (await diagnosed(workloads, await workloads.get(WEB), LOG)).phase is Phase.RUNNING
+    assert (await Diagnosis(workloads, LOG).of(await workloads.get(WEB))).phase is Phase.RUNNING
     assert cluster.asked("GET", "/pods") == []
 
 

@@ -195,16 +195,32 @@ async def test_somebody_who_gives_up_waiting_keeps_nobody_else_waiting(homeserve
     assert urgent.cancelled()
 
 
-async def test_an_error_while_words_are_made_keeps_nobody_else_waiting(homeserver: Homeserver, outbox: Outbox) -> None:
+async def test_an_error_while_words_are_made_keeps_nobody_else_waiting(
+    homeserver: Homeserver, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toggle_plugin.outbox.ODD_PATIENCE", 0.0)
+
     async def broken() -> TextMessageEventContent:
         raise RuntimeError("no words")
 
     waiting = await closed(homeserver, outbox, 0.05)
     speechless = asyncio.ensure_future(outbox.send(ROOM, broken, always(FINAL)))
-    with pytest.raises(RuntimeError, match="no words"):
+    with pytest.raises(NotSent, match="no words"):
         await asyncio.wait_for(speechless, WAIT)
     await waiting
     assert homeserver.bodies == ["limited"]
+
+
+async def test_a_passing_error_while_words_are_made_is_tried_again(homeserver: Homeserver, outbox: Outbox) -> None:
+    errors = [RuntimeError("database is locked")]
+
+    async def at_second_try() -> TextMessageEventContent:
+        if errors:
+            raise errors.pop()
+        return TextMessageEventContent(msgtype=MessageType.NOTICE, body="at last")
+
+    await asyncio.wait_for(outbox.send(ROOM, at_second_try, always(FINAL)), WAIT)
+    assert homeserver.bodies == ["at last"]
 
 
 async def test_after_the_limit_is_over_nobody_waits(homeserver: Homeserver, outbox: Outbox) -> None:
@@ -263,7 +279,7 @@ async def test_a_homeserver_that_does_not_answer_is_given_up_in_the_end(
 ) -> None:
     monkeypatch.setattr(outbox_module, "GIVE_UP", 0.1)
     homeserver.spoilt.extend([Answer(502)] * 1000)
-    with pytest.raises(NotSent, match=r"^no answer from the homeserver for 0 s: status 502$"):
+    with pytest.raises(NotSent, match=r"^given up after 0 s: status 502$"):
         await send(outbox, "hello")
     assert len(homeserver.requests) > 1
 

@@ -109,7 +109,7 @@ LINE = "🟢 **web** is running (desired 1, ready 1, available 1)"
         ),
         (
             ended(Result.SUPERSEDED, by=BOB, status=None),
-            f"**web**. A newer command of {BOB} took over; I follow that one.",
+            f"How **web** stands was not seen. A newer command of {BOB} took over; I follow that one.",
         ),
         (
             ended(Result.CHANGED, after=3),
@@ -341,7 +341,7 @@ async def test_a_good_check_is_all_green() -> None:
         ({"requester": requester(encrypted=False)}, "⚠️ Your message was not encrypted."),
         (
             {"requester": requester(trust=Trust.UNVERIFIED, device="")},
-            "✅ Your device: not verified by its owner; fingerprint `abcd efgh`.",
+            "⚠️ Your device: not verified by its owner; fingerprint `abcd efgh`.",
         ),
         (
             {"own_trust": Trust.UNVERIFIED},

@@ -83,7 +83,7 @@ def test_the_example_in_the_shipped_file_can_be_used_as_it_is() -> None:
     assert example is not None
     body = example[0].replace("#   ", "    ")
     parsed = parse_settings(yaml.safe_load(text.replace("targets: {}", f"targets:\n{body}")))
-    assert parsed.targets["valheim"] == Target("valheim", WorkloadRef("Deployment", "games", "valheim-server"), 1)
+    assert parsed.targets["valheim"] == Target("valheim", WorkloadRef("Deployment", "games", "valheim"), 1)
 
 
 def test_every_setting_is_taken_over() -> None:

@@ -92,7 +92,20 @@ async def test_old_commands_are_forgotten_by_and_by_without_being_asked(
     monkeypatch.setattr(store_module, "KEEP_ROWS", 5)
     for number in range(2 * PRUNE_EVERY):
         await store.receive(entry(number))
+        await store.finish(entry(number))
     assert len(await store.entries(1000)) <= 5 + PRUNE_EVERY
+
+
+async def test_questions_do_not_push_out_who_stopped_what(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "KEEP_ROWS", 5)
+    await store.receive(replace(entry(0), verb="stop"))
+    for number in range(1, 20):
+        await store.receive(replace(entry(number), verb="status"))
+    await store.receive(replace(entry(20), verb="stop", outcome="refused"))
+    await store.prune()
+    kept = [(kept.event, kept.verb) for kept in await store.entries(1000)]
+    assert len(kept) == 6
+    assert kept[-1] == (entry(0).event, "stop")
 
 
 async def test_a_count_is_remembered_for_its_workload(store: Store) -> None:

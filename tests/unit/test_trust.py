@@ -26,7 +26,7 @@ from mautrix.util.async_db import Database
 from toggle_plugin.access import ACCEPTED
 from toggle_plugin.models import Trust
 from toggle_plugin.settings import MinimumTrust
-from toggle_plugin.trust import KEEP, PLAIN, Arrival, Arrivals, trust_of
+from toggle_plugin.trust import KEEP, PLAIN, UNKNOWN, Arrival, Arrivals, trust_of
 
 from .builders import ALICE, BOB, ROOM, tasks_of_the_plugin
 from .homeserver import Homeserver
@@ -293,8 +293,8 @@ async def test_a_plain_message_in_an_encrypted_room_is_plain(bot: Bot) -> None:
     assert await bot.arrivals.of(plain(raw), SIGNED, fetch=True) == PLAIN
 
 
-async def test_what_the_homeserver_does_not_have_is_plain(bot: Bot) -> None:
-    assert await bot.arrivals.of(plain(Person().encrypted()), SIGNED, fetch=True) == PLAIN
+async def test_what_the_homeserver_does_not_have_is_not_known(bot: Bot) -> None:
+    assert await bot.arrivals.of(plain(Person().encrypted()), SIGNED, fetch=True) == UNKNOWN
 
 
 async def test_an_encrypted_event_that_is_not_at_hand_is_fetched(bot: Bot) -> None:
@@ -340,29 +340,29 @@ async def test_an_edit_with_the_words_of_an_encrypted_message_is_plain(bot: Bot)
     assert await bot.arrivals.of(MessageEvent.deserialize(edit), SIGNED, fetch=True) == PLAIN
 
 
-async def test_the_words_of_one_event_under_the_id_of_another_are_plain(bot: Bot) -> None:
+async def test_the_words_of_one_event_under_the_id_of_another_are_not_trusted(bot: Bot) -> None:
     alice = Person()
     await bot.meet(alice)
     raw = alice.encrypted()
     await bot.decrypted(raw)
     replayed = {**raw, "event_id": "$replayed"}
     bot.arrivals.remember(received(replayed))
-    assert await bot.arrivals.of(plain(replayed), SIGNED, fetch=True) == PLAIN
+    assert await bot.arrivals.of(plain(replayed), SIGNED, fetch=True) == UNKNOWN
 
 
-async def test_what_cannot_be_decrypted_is_plain(bot: Bot) -> None:
+async def test_what_cannot_be_decrypted_is_not_known(bot: Bot) -> None:
     alice = Person()
     raw = alice.encrypted()
     bot.arrivals.remember(received(raw))
-    assert await bot.arrivals.of(plain(raw), SIGNED, fetch=True) == PLAIN
+    assert await bot.arrivals.of(plain(raw), SIGNED, fetch=True) == UNKNOWN
 
 
-async def test_without_encryption_everything_is_plain(bot: Bot) -> None:
+async def test_without_encryption_nothing_is_known(bot: Bot) -> None:
     alice = Person()
     await bot.meet(alice)
     twin = await bot.decrypted(alice.encrypted())
     bot.client.crypto = None
-    assert await bot.arrivals.of(twin, SIGNED, fetch=True) == PLAIN
+    assert await bot.arrivals.of(twin, SIGNED, fetch=True) == UNKNOWN
 
 
 async def test_no_more_events_are_kept_than_said(bot: Bot) -> None:
