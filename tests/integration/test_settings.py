@@ -131,7 +131,7 @@ async def test_an_instance_that_begins_with_bad_settings_says_so(stack: Stack, a
     await stack.api.create_instance(stack.instance, PLUGIN, stack.bot_id, bad)
     status, body = await stack.readyz()
     assert status == 503
-    assert "rollout_timeout" in body["reasons"][0]
+    assert body["reasons"] == ["settings: rollout_timeout"]
     assert "rollout_timeout" in (await ask(alice, room, "status")).body
     assert "rollout_timeout" in (await ask(alice, room, "check")).body
     assert "rollout_timeout" in (await ask(alice, room, "start")).body
@@ -150,3 +150,16 @@ async def test_an_instance_as_it_is_first_made_is_ready_and_answers_nobody(serve
     assert "path=allowed_users" in log
     assert "path=targets" in log
     assert await saved(stack) == yaml.safe_load(SHIPPED.read_text())
+
+
+async def test_while_the_allowed_rooms_are_broken_no_room_is_allowed(stack: Stack, alice: ChatClient) -> None:
+    room = await stack.room_with_bot(alice)
+    await stack.api.delete_instance(stack.instance)
+    bad = {**stack.default_settings(), "allowed_rooms": room}
+    await stack.api.create_instance(stack.instance, PLUGIN, stack.bot_id, bad)
+    assert "allowed_rooms" in (await ask(alice, room, "check")).body
+    other = await alice.create_room(invite=[stack.bot_id])
+    await alice.settle()
+    assert alice.membership(other, stack.bot_id) == "invite"
+    _, answer = await stack.readyz()
+    assert room not in str(answer)
