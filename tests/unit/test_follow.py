@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -259,6 +260,52 @@ async def test_the_api_server_is_not_asked_more_often_than_it_must_be(
     await Followed(workloads).follow(2.2)
     assert 1 <= len(cluster.asked("GET", "/pods$")) <= 5
     assert len([request for request in cluster.requests if request.watch]) == 1
+
+
+async def test_what_was_refused_once_is_not_asked_for_again(
+    workloads: KubernetesWorkloads, cluster: SimulatedCluster
+) -> None:
+    cluster.deny("list", "pods")
+    cluster.behave("games", "web", outcome=Fate.NEVER_READY)
+    cluster.scale("games", "web", 1)
+    assert await Followed(workloads).follow(1.5) is End.TIMED_OUT
+    assert len(cluster.asked("GET", "/pods$")) == 1
+    assert cluster.asked("GET", "/events$") == []
+
+
+async def test_without_the_right_to_see_events_the_pods_say_what_they_can(
+    workloads: KubernetesWorkloads, cluster: SimulatedCluster
+) -> None:
+    cluster.deny("list", "events")
+    cluster.behave("games", "web", outcome=Fate.IMAGE_PULL)
+    cluster.scale("games", "web", 1)
+    followed = Followed(workloads)
+    following = asyncio.ensure_future(followed.follow())
+    await reached(lambda: any("cannot get its image" in news.status.reason for news in followed.news))
+    await cancelled(following)
+    assert len(cluster.asked("GET", "/events$")) == 1
+
+
+async def test_a_crash_loop_is_told_once_and_not_at_every_crash(
+    workloads: KubernetesWorkloads, cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "PATIENCE", NEVER)
+    cluster.behave("games", "web", outcome=Fate.CRASH_LOOP, retry=0.05)
+    cluster.scale("games", "web", 1)
+    followed = Followed(workloads)
+    following = asyncio.ensure_future(followed.follow())
+    # At the first crash nobody knows that there will be a second one.
+    await reached(lambda: any(re.search(r"\(([2-9]|\d\d) restarts\)", news.status.reason) for news in followed.news))
+    told, before = len(followed.news), restarts(cluster)
+    await reached(lambda: restarts(cluster) > before + 5)
+    await cancelled(following)
+    assert len(followed.news) == told
+
+
+def restarts(cluster: SimulatedCluster) -> int:
+    """How often the container of the only pod was restarted."""
+    (found,) = [pod["status"]["containerStatuses"][0]["restartCount"] for pod in cluster.pods("games")]
+    return int(found)
 
 
 async def test_futures_that_are_cancelled_are_over() -> None:

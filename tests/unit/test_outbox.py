@@ -154,6 +154,18 @@ async def test_after_a_limit_the_last_words_come_first_then_the_first_then_edits
     assert homeserver.bodies == ["last", "very last", "first", "second", "limited", "edit"]
 
 
+async def test_whoever_came_first_stays_first_when_limited_again(homeserver: Homeserver, outbox: Outbox) -> None:
+    homeserver.spoilt.extend([limited(0.1)] * 3)
+    waiting = [asyncio.ensure_future(send(outbox, "0"))]
+    await reached(lambda: len(homeserver.requests) == 1)
+    await reached(lambda: not outbox._gate.open)
+    for number in range(1, 4):
+        waiting.append(asyncio.ensure_future(send(outbox, str(number))))
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiting)
+    assert homeserver.bodies == ["0", "1", "2", "3"]
+
+
 async def test_what_becomes_urgent_while_it_waits_is_urgent(homeserver: Homeserver, outbox: Outbox) -> None:
     urgency = [EDIT]
     waiting = [await closed(homeserver, outbox)]
@@ -282,6 +294,14 @@ async def test_a_homeserver_that_does_not_answer_is_given_up_in_the_end(
     with pytest.raises(NotSent, match=r"^given up after 0 s: status 502$"):
         await send(outbox, "hello")
     assert len(homeserver.requests) > 1
+
+
+async def test_time_under_a_limit_is_no_time_without_an_answer(
+    homeserver: Homeserver, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "GIVE_UP", 0.2)
+    homeserver.spoilt.extend([limited(0.4), Answer(502), limited(0.4), Answer(502)])
+    assert await send(outbox, "hello") == "$0"
 
 
 async def test_a_homeserver_that_is_slow_to_answer_is_asked_again(

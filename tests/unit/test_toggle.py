@@ -235,6 +235,46 @@ async def test_of_commands_that_come_faster_than_the_cluster_answers_the_last_is
     assert outcomes[-1].result is Result.DONE
 
 
+async def test_what_was_overtaken_before_it_was_written_says_that_it_changed_nothing(
+    use: Use, cluster: SimulatedCluster
+) -> None:
+    cluster.fail(method="GET", path="/web", delay=0.2)
+    starting = use.begin(Verb.START)
+    await reached(lambda: bool(cluster.asked("GET")))
+    stopping = use.begin(Verb.STOP, by=BOB)
+    outcome = await starting
+    assert (outcome.result, outcome.by, outcome.before, outcome.after) == (Result.SUPERSEDED, BOB, None, None)
+    assert (await stopping).result is Result.UNCHANGED
+    assert written(cluster) == []
+
+
+async def test_a_write_under_way_is_waited_for_before_the_next_one_looks(use: Use, cluster: SimulatedCluster) -> None:
+    cluster.fail(method="PATCH", delay=0.5)
+    starting = use.begin(Verb.START)
+    await reached(lambda: bool(cluster.asked("PATCH")))
+    cluster.requests.clear()
+    stopping = use.begin(Verb.STOP, by=BOB)
+    await asyncio.sleep(0.2)
+    assert cluster.requests == [], "it would see the count of before"
+    assert (await starting).result is Result.SUPERSEDED
+    outcome = await stopping
+    assert (outcome.result, outcome.before, outcome.after) == (Result.DONE, 1, 0)
+
+
+async def test_counts_are_told_as_soon_as_they_are_known(use: Use, cluster: SimulatedCluster) -> None:
+    counts: list[tuple[int, int | None]] = []
+    cluster.fail(method="PATCH", delay=0.2)
+
+    def written(before: int, after: int | None) -> None:
+        counts.append((before, after))
+
+    starting = asyncio.ensure_future(use.service.toggle(Verb.START, TARGET, ALICE, use.news.append, written))
+    await reached(lambda: bool(cluster.asked("PATCH")))
+    assert counts == [(0, 0)]
+    assert (await starting).result is Result.DONE
+    assert counts == [(0, 0), (0, 1)]
+
+
 async def test_two_targets_of_one_workload_are_one_workload(use: Use, cluster: SimulatedCluster) -> None:
     cluster.behave("games", "web", **SLOW)
     starting = use.begin(Verb.START, target("one"))
@@ -321,7 +361,7 @@ async def test_somebody_is_called_once_when_it_is_stuck_for_long(use: Use, clust
 async def test_a_workload_that_is_deleted_meanwhile_is_not_there(use: Use, cluster: SimulatedCluster) -> None:
     cluster.behave("games", "web", **SLOW)
     starting = use.begin(Verb.START)
-    await reached(lambda: bool(use.news))
+    await reached(lambda: cluster.open_watches == 1)
     cluster.delete("games", "web")
     outcome = await starting
     assert outcome.result is Result.FAILED

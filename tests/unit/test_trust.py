@@ -82,9 +82,9 @@ class Person:
             chain,
         )
 
-    def encrypted(self, body: str = "start", claimed_device: str = "", sender: str = "") -> Json:
-        """An event of theirs as it lies on the homeserver."""
-        content = {"msgtype": "m.text", "body": body}
+    def encrypted(self, body: str = "start", claimed_device: str = "", sender: str = "", **more: Any) -> Json:
+        """An event of theirs as it lies on the homeserver; `more` goes into the content that is encrypted."""
+        content = {"msgtype": "m.text", "body": body, **more}
         plaintext = json.dumps({"room_id": ROOM, "type": "m.room.message", "content": content})
         return {
             "type": "m.room.encrypted",
@@ -338,6 +338,16 @@ async def test_an_edit_with_the_words_of_an_encrypted_message_is_plain(bot: Bot)
     edit: Any = {**raw, "type": "m.room.message", "content": content}
     assert twin.content.get_edit() is None
     assert await bot.arrivals.of(MessageEvent.deserialize(edit), SIGNED, fetch=True) == PLAIN
+
+
+async def test_an_encrypted_edit_is_no_proof_of_a_message_that_is_none(bot: Bot) -> None:
+    alice = Person()
+    await bot.meet(alice)
+    relation: Json = {"m.relates_to": {"rel_type": "m.replace", "event_id": "$0"}}
+    raw = alice.encrypted(**relation)
+    twin = await bot.decrypted(raw)
+    assert twin.content.get_edit() == "$0"
+    assert await bot.arrivals.of(plain(raw), SIGNED, fetch=True) == PLAIN
 
 
 async def test_the_words_of_one_event_under_the_id_of_another_are_not_trusted(bot: Bot) -> None:
