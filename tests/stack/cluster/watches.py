@@ -69,6 +69,8 @@ class Watches:
                 change = await asyncio.wait_for(changes.get(), left)
             except asyncio.TimeoutError:
                 break
+            if request.transport is None:
+                break  # before Python 3.12, wait_for forgets that it was cancelled when a change comes at that moment
             for event in _events(change, wanted, matches):
                 await _write(response, tables.render(event))
         await response.write_eof()
