@@ -198,11 +198,11 @@ class KubernetesWorkloads:
 
     async def _watch_once(self, ref: WorkloadRef) -> AsyncGenerator[Workload, None]:
         """The object, then one stream of its changes until that ends; raises whatever else happens."""
-        # A stream alone would be silent about an object that is not there.
-        yield self._parse(_get(ref), await self._once(_get(ref)), lambda body: parse_workload(ref, body))
         request = _watch(ref)
         response = await self._open_stream(request)
         try:
+            # A stream alone is silent about an object that is not there; asked for before it, one deleted in between.
+            yield self._parse(_get(ref), await self._once(_get(ref)), lambda body: parse_workload(ref, body))
             async with aclosing(self._lines(response)) as lines:
                 async for line in lines:
                     obj = self._parse(request, line, lambda line: self._changed(request, line))

@@ -223,7 +223,7 @@ async def test_help_shows_what_this_person_may_do(stack: Stack, alice: ChatClien
     of_alice = await ask(alice, await stack.room_with_bot(alice), "help")
     of_bob = await ask(bob, await stack.room_with_bot(bob), "help")
     of_carol = await ask(carol, await stack.room_with_bot(carol), "help")
-    assert "`start`" in of_alice.body
+    assert "`start NAME`" in of_alice.body
     assert "db" in of_alice.body
     assert "`start`" in of_bob.body
     assert "db" not in of_bob.body

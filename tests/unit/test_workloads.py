@@ -706,9 +706,18 @@ async def test_a_watch_of_nothing_ends_at_once(api: KubernetesWorkloads) -> None
 async def test_a_watch_that_is_not_allowed_ends(api: KubernetesWorkloads, cluster: SimulatedCluster) -> None:
     cluster.deny("watch", "deployments")
     async with aclosing(api.watch(WEB)) as states:
-        await first(states, anything)
         with pytest.raises(Forbidden, match=r"^I may not watch deployments of web in namespace demo; "):
-            await first(states, nothing)
+            await first(states, anything)
+
+
+async def test_a_deletion_before_the_first_look_is_noticed(api: KubernetesWorkloads, cluster: SimulatedCluster) -> None:
+    cluster.fail(path=r"/deployments/web$", delay=1.0)
+    async with aclosing(api.watch(WEB)) as states:
+        looking = asyncio.ensure_future(first(states, anything))
+        await until(lambda: cluster.open_watches == 1)
+        cluster.delete("demo", "web")
+        with pytest.raises(NotFound):
+            await looking
 
 
 async def test_a_watch_that_lost_its_rights_ends(
