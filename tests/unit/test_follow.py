@@ -302,6 +302,24 @@ async def test_a_crash_loop_is_told_once_and_not_at_every_crash(
     assert len(followed.news) == told
 
 
+async def test_the_ready_moment_between_two_crashes_is_no_news(
+    workloads: KubernetesWorkloads, cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "SETTLE", 2.0)
+    monkeypatch.setattr(follow, "PATIENCE", NEVER)
+    cluster.behave("games", "web", retry=0.05)
+    followed = Followed(workloads)
+    cluster.scale("games", "web", 1)
+    following = asyncio.ensure_future(followed.follow())
+    await reached(lambda: cluster.workload("Deployment", "games", "web")["status"].get("readyReplicas") == 1)
+    cluster.behave("games", "web", outcome=Fate.CRASH_LOOP)
+    await reached(lambda: any(re.search(r"\(([2-9]|\d\d) restarts\)", news.status.reason) for news in followed.news))
+    told = len(followed.news)
+    cluster.behave("games", "web", outcome=Fate.NORMAL)
+    assert await following is End.COMPLETE
+    assert len(followed.news) == told, "only the end is news"
+
+
 def restarts(cluster: SimulatedCluster) -> int:
     """How often the container of the only pod was restarted."""
     (found,) = [pod["status"]["containerStatuses"][0]["restartCount"] for pod in cluster.pods("games")]
