@@ -34,8 +34,6 @@ def parse_workload(ref: WorkloadRef, obj: Json) -> Workload:
         min_ready_seconds=_count(spec, "minReadySeconds"),
         update_strategy=strategy.get("type", "RollingUpdate"),
         partition=_count(strategy.get("rollingUpdate") or {}, "partition"),
-        current_revision=status.get("currentRevision", ""),
-        update_revision=status.get("updateRevision", ""),
     )
 
 

@@ -169,6 +169,7 @@ class Follower:
                 if rollout_status(workload).phase is not Phase.RUNNING:
                     self._ready_since = None
                 self._news.set()
+        raise RuntimeError("a watch has no end of its own")
 
     async def _pause(self, watch: asyncio.Future[None]) -> None:
         """Until there is news, or it is time to look at the pods, or to believe that it is ready."""

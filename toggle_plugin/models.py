@@ -92,7 +92,6 @@ class Workload:
         desired: ``spec.replicas``; 1 where the spec has none, as the API server assumes.
         replicas: ``status.replicas``: pods that are not terminating.
         updated: pods of the newest template; ready, available: of any template.
-        current_revision, update_revision: StatefulSet only, else empty.
         selector: the pods' label selector in query form (``app=web,tier in (a,b)``).
     """
 
@@ -113,8 +112,6 @@ class Workload:
     min_ready_seconds: int = 0
     update_strategy: str = "RollingUpdate"
     partition: int = 0
-    current_revision: str = ""
-    update_revision: str = ""
 
 
 @dataclass(frozen=True)

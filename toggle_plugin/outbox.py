@@ -223,7 +223,7 @@ class Outbox:
     async def _put(self, room: str, kind: EventType, content: Any, transaction: str) -> str:
         api = self._client.api
         path = str(Path.v3.rooms[RoomID(room)].send[str(kind)][transaction])
-        url = api.base_url.with_path(f"{api.base_url.raw_path.rstrip('/')}{path}", encoded=True)
+        url = api.base_url.with_path(f"{api.base_url.raw_path.rstrip('/')}/{path.lstrip('/')}", encoded=True)
         headers = {"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"}
         try:
             request = api.session.put(

@@ -28,8 +28,6 @@ _WORKLOAD = Workload(
     ready=1,
     available=1,
     selector="app=web",
-    current_revision="r1",
-    update_revision="r1",
 )
 
 

@@ -419,3 +419,14 @@ async def test_stopping_lets_nobody_wait_any_longer(homeserver: Homeserver, clie
     waiting.cancel()  # type: ignore[attr-defined]
     await asyncio.gather(waiting, return_exceptions=True)
     assert len(homeserver.requests) == 1
+
+
+async def test_a_homeserver_below_a_path_is_reached() -> None:
+    async with Homeserver(prefix="/behind/a/proxy") as served:
+        caller = served.client()
+        outbox = Outbox(caller, nowhere_encrypted, logging.getLogger())
+        try:
+            assert await send(outbox, "hello") == "$0"
+        finally:
+            await caller.api.session.close()
+            await outbox.stop()

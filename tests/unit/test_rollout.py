@@ -87,7 +87,7 @@ def test_a_statefulset_is_complete_when_every_replica_is_ready_and_updated_down_
 
 
 def test_a_rolled_back_statefulset_is_not_complete_while_a_pod_of_the_other_revision_is_there() -> None:
-    rolled_back = statefulset(desired=2, replicas=2, ready=2, updated=1, current_revision="r1", update_revision="r1")
+    rolled_back = statefulset(desired=2, replicas=2, ready=2, updated=1)
     assert waiting_for(rolled_back) == "1 of 2 updated"
 
 

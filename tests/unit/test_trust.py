@@ -398,6 +398,7 @@ async def test_our_own_device_has_its_fingerprint(bot: Bot) -> None:
 async def test_our_own_device_is_cross_signed_when_it_is(bot: Bot) -> None:
     ourselves = Person(bot.client.mxid, "BOT")
     assert bot.crypto.account is not None
+    assert bot.crypto.account is not None
     ourselves.account = bot.crypto.account
     bot.publish(ourselves)
     await bot.crypto._fetch_keys([ourselves.user], include_untracked=True)
@@ -408,3 +409,11 @@ async def test_without_encryption_we_have_no_fingerprint(homeserver: Homeserver)
     client = homeserver.client()
     assert await Arrivals(client, LOG).own_device() == ("BOT", "", Trust.NONE)
     await client.api.session.close()
+
+
+async def test_our_own_words_under_somebody_elses_name_are_not_trusted(bot: Bot) -> None:
+    ourselves = Person(bot.client.mxid, "BOT")
+    ourselves.account = bot.crypto.account
+    await bot.receive_key(ourselves)
+    arrival = await bot.arrival(ourselves.encrypted(sender=ALICE))
+    assert arrival.trust is Trust.UNKNOWN_DEVICE
