@@ -398,8 +398,9 @@ async def test_our_own_device_has_its_fingerprint(bot: Bot) -> None:
 async def test_our_own_device_is_cross_signed_when_it_is(bot: Bot) -> None:
     ourselves = Person(bot.client.mxid, "BOT")
     assert bot.crypto.account is not None
-    assert bot.crypto.account is not None
-    ourselves.account = bot.crypto.account
+    account = bot.crypto.account
+    assert account is not None
+    ourselves.account = account
     bot.publish(ourselves)
     await bot.crypto._fetch_keys([ourselves.user], include_untracked=True)
     assert (await bot.arrivals.own_device())[2] is Trust.CROSS_SIGNED_TOFU
