@@ -398,9 +398,7 @@ async def test_our_own_device_has_its_fingerprint(bot: Bot) -> None:
 async def test_our_own_device_is_cross_signed_when_it_is(bot: Bot) -> None:
     ourselves = Person(bot.client.mxid, "BOT")
     assert bot.crypto.account is not None
-    account = bot.crypto.account
-    assert account is not None
-    ourselves.account = account
+    ourselves.account = bot.crypto.account
     bot.publish(ourselves)
     await bot.crypto._fetch_keys([ourselves.user], include_untracked=True)
     assert (await bot.arrivals.own_device())[2] is Trust.CROSS_SIGNED_TOFU
@@ -414,6 +412,7 @@ async def test_without_encryption_we_have_no_fingerprint(homeserver: Homeserver)
 
 async def test_our_own_words_under_somebody_elses_name_are_not_trusted(bot: Bot) -> None:
     ourselves = Person(bot.client.mxid, "BOT")
+    assert bot.crypto.account is not None
     ourselves.account = bot.crypto.account
     await bot.receive_key(ourselves)
     arrival = await bot.arrival(ourselves.encrypted(sender=ALICE))
