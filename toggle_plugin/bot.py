@@ -56,10 +56,14 @@ class ToggleBot(Plugin):
     async def start(self) -> None:
         self._undo = AsyncExitStack()
         self._in_force = InForce(Settings(), (SettingsProblem("", "the instance is still starting"),))
+        self._connection = Connection(lambda: self._in_force.settings.kubeconfig, self.log)
+        self._undo.push_async_callback(self._connection.close)
+        self.register_handler_class(Readiness(self._not_ready))
         try:
             self._load_settings()
             self._wire()
         except Exception:
+            # A boundary, see above: the log has the reason, and /readyz says that there is one.
             self.log.exception("start=failed")
             self._in_force = InForce(
                 Settings(), (SettingsProblem("", "the instance did not start; maubot's log says why"),)
@@ -114,8 +118,6 @@ class ToggleBot(Plugin):
         """Make the parts; each says at once how it is ended, the last made first."""
         store = Store(cast(Database, self.database))
         self._undo.push_async_callback(store.drain)
-        self._connection = Connection(lambda: self._in_force.settings.kubeconfig, self.log)
-        self._undo.push_async_callback(self._connection.close)
         arrivals = Arrivals(self.client, self.log)
         self._undo.push_async_callback(arrivals.drain)
         rooms = Rooms(self.client, self.log)
@@ -129,7 +131,6 @@ class ToggleBot(Plugin):
             Parts(self.client.mxid, lambda: self._in_force, answers, arrivals, rooms, outbox, self._join), self.log
         )
         self._undo.push_async_callback(commands.close)
-        self.register_handler_class(Readiness(self._not_ready))
         self.register_handler_class(commands)
         # In the background, for it may wait for the network, and so far only the log needs it.
         first_contact = asyncio.create_task(self._connection.try_now())

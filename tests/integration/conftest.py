@@ -45,6 +45,12 @@ async def alice(stack: Stack) -> ChatClient:
     return await stack.person("alice")
 
 
+@pytest.fixture
+async def room(stack: Stack, alice: ChatClient) -> str:
+    """An encrypted room of alice and the bot."""
+    return await stack.room_with_bot(alice)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show what the instance logged beside a test that failed."""

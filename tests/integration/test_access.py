@@ -12,11 +12,6 @@ from tests.stack.stack import Stack
 
 
 @pytest.fixture
-async def room(stack: Stack, alice: ChatClient) -> str:
-    return await stack.room_with_bot(alice)
-
-
-@pytest.fixture
 async def mallory(stack: Stack) -> ChatClient:
     return await stack.person("mallory")
 

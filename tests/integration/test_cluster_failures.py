@@ -16,11 +16,6 @@ SCALE = r"/deployments/web/scale"
 SECRET = "do-not-show-this-body"
 
 
-@pytest.fixture
-async def room(stack: Stack, alice: ChatClient) -> str:
-    return await stack.room_with_bot(alice)
-
-
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [

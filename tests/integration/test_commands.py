@@ -16,11 +16,6 @@ TWO: dict[str, dict[str, object]] = {
 
 
 @pytest.fixture
-async def room(stack: Stack, alice: ChatClient) -> str:
-    return await stack.room_with_bot(alice)
-
-
-@pytest.fixture
 async def bob(stack: Stack) -> ChatClient:
     return await stack.person("bob")
 

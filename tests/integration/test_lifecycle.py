@@ -19,11 +19,6 @@ from tests.stack.stack import PLUGIN, Servers, Stack, plugin_file
 from tests.stack.synapse import interpreter
 
 
-@pytest.fixture
-async def room(stack: Stack, alice: ChatClient) -> str:
-    return await stack.room_with_bot(alice)
-
-
 def tracebacks(stack: Stack) -> list[str]:
     return [line for line in stack.instance_log() if "Traceback" in line or "[ERROR" in line]
 
