@@ -43,3 +43,19 @@ async def upgrade_v1(conn: Connection) -> None:
             PRIMARY KEY (kind, namespace, name)
         )"""
     )
+
+
+@_register(description="What it takes to finish a command after a crash, and the rooms that we joined")
+async def upgrade_v2(conn: Connection) -> None:
+    # Rows from before have ended, or have an empty outcome for ever: what they asked for is long too old to be finished.
+    await conn.execute("UPDATE command SET outcome='interrupted' WHERE outcome=''")
+    for column in (
+        "arrival BIGINT NOT NULL DEFAULT 0",
+        "sent_at BIGINT NOT NULL DEFAULT 0",
+        "thread TEXT NOT NULL DEFAULT ''",
+        "prefix TEXT NOT NULL DEFAULT ''",
+        "reply TEXT NOT NULL DEFAULT ''",
+    ):
+        await conn.execute(f"ALTER TABLE command ADD COLUMN {column}")
+    await conn.execute("CREATE INDEX command_open ON command (arrival) WHERE outcome = ''")
+    await conn.execute("CREATE TABLE joined_room (room_id TEXT PRIMARY KEY)")

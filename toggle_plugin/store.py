@@ -99,6 +99,21 @@ class Store:
         count = await self._whole(self._database.fetchval(query, ref.kind, ref.namespace, ref.name))
         return None if count is None else int(count)
 
+    async def joined(self, room: str) -> None:
+        """Remember that it was we who joined `room`."""
+        await self._whole(
+            self._database.execute("INSERT INTO joined_room (room_id) VALUES ($1) ON CONFLICT DO NOTHING", room)
+        )
+
+    async def left(self, room: str) -> None:
+        """Forget `room`."""
+        await self._whole(self._database.execute("DELETE FROM joined_room WHERE room_id=$1", room))
+
+    async def joined_rooms(self) -> list[str]:
+        """The rooms that we joined and did not leave."""
+        rows = await self._whole(self._database.fetch("SELECT room_id FROM joined_room ORDER BY room_id"))
+        return [str(row["room_id"]) for row in rows]
+
     async def drain(self) -> None:
         """Wait for what was under way when its caller was cancelled; call it before the database closes."""
         await asyncio.gather(*self._running, return_exceptions=True)
