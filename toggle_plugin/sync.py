@@ -1,0 +1,322 @@
+"""The sync loop, where it is ours: keys before rooms, rooms in order, gaps filled, then the token.
+
+maubot's own loop throws away the first response after every start, room keys included, hands over keys and messages
+side by side, and after an outage waits for minutes (trap B). It is ours when the client's `sync` is off in maubot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from mautrix.client import Client, InternalEventType
+from mautrix.errors import MatrixInvalidToken
+from mautrix.types import FilterID, SyncToken
+
+from .account import Account
+from .follow import cancelled
+from .gaps import Gaps
+
+POLL = 25.0
+"""Seconds that the homeserver holds a request when there is no news."""
+PATIENCE = 10.0
+"""Seconds more after which a request without an answer is given up: within 45 s we know that nobody answers."""
+FIRST_PATIENCE = 300.0
+"""The same for a sync from the beginning, which is much work for a homeserver."""
+PROBE, PROBE_PAUSE = 3.0, 2.0
+"""Seconds that a sign of life may take during an outage, and between two: so it is over for us within 5 s."""
+LONGEST_PATIENCE = 120.0
+TOKEN_PAUSE = 60.0
+"""Seconds until a token that the homeserver does not know is tried again."""
+HAND_OVER = 30.0
+"""Seconds that one event may hold up the next."""
+LOOK = 10.0
+"""Seconds between two looks at who syncs; what ends is noticed at once."""
+SILENT = 45.0
+"""Seconds without an answer after which we say that we are cut off."""
+
+FILTER = FilterID(
+    json.dumps(
+        {
+            # maubot's own, so that its other plugins get what they are used to
+            "room": {
+                "timeline": {"limit": 50, "lazy_load_members": True},
+                "state": {"lazy_load_members": True},
+            },
+            "presence": {"not_types": ["m.presence"]},
+        }
+    )
+)
+
+UNKNOWN_TOKEN = "the homeserver does not know this client's access token: log in again in maubot"
+REPLACED = "the bot was logged in anew: restart this instance"
+SYNC_ON = (
+    "maubot syncs this client itself, so after a restart the first messages can be lost: "
+    "switch Sync off for this client in maubot"
+)
+
+Settled = Callable[[], Awaitable[object]]
+"""Gives what to wait for until everything that was handed over so far is written down."""
+
+
+def pieces(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The parts of a sync response in the order in which they must be handled, each whole for `Syncer.handle_sync`."""
+    counts = {"device_one_time_keys_count": data.get("device_one_time_keys_count", {})}
+    yield {**counts, "device_lists": data.get("device_lists", {})}
+    for part in ("to_device", "account_data", "ephemeral"):
+        for event in _events(data, part):
+            yield {**counts, part: {"events": [event]}}
+    rooms = data.get("rooms", {})
+    for kind in ("invite", "leave"):
+        for room, content in rooms.get(kind, {}).items():
+            yield {**counts, "rooms": {kind: {room: content}}}
+    for room, content in rooms.get("join", {}).items():
+        for part in ("state", "timeline", "ephemeral"):
+            for event in _events(content, part):
+                yield {**counts, "rooms": {"join": {room: {part: {"events": [event]}}}}}
+
+
+def _events(data: dict[str, Any], part: str) -> list[Any]:
+    events = data.get(part, {}).get("events", [])
+    return events if isinstance(events, list) else []
+
+
+class Tokens:
+    """Stores where to go on after a restart, but only once everything before it is written down."""
+
+    def __init__(self, client: Client, log: logging.Logger) -> None:
+        self._client = client
+        self._log = log
+        self._last: asyncio.Future[None] | None = None
+
+    def store(self, token: str, settled: Awaitable[object]) -> None:
+        """Store `token` after all that were given before it, and after `settled`."""
+        self._last = asyncio.ensure_future(self._store(token, settled, self._last))
+
+    async def close(self) -> None:
+        """Store no more; what is under way is finished."""
+        if self._last is not None:
+            await cancelled(self._last)
+
+    async def _store(self, token: str, settled: Awaitable[object], before: asyncio.Future[None] | None) -> None:
+        if before is not None:
+            await before
+        await settled
+        try:
+            # A token that is stored twice is harmless, a cancelled statement is not (trap "Database").
+            await asyncio.shield(asyncio.ensure_future(self._client.sync_store.put_next_batch(SyncToken(token))))
+        except Exception as error:  # noqa: BLE001 - a boundary: the next one may succeed, and what comes twice is known
+            self._log.warning("sync=token_not_stored error=%r", error)
+
+
+class SyncLoop:
+    """One run of the loop, from the stored token on, until it is cancelled."""
+
+    def __init__(self, client: Client, gaps: Gaps, settled: Settled, log: logging.Logger) -> None:
+        self._client = client
+        self._gaps = gaps
+        self._settled = settled
+        self._log = log
+        self._tokens = Tokens(client, log)
+        self._handing_over: asyncio.Future[Any] | None = None
+        self._patience = POLL + PATIENCE
+        self.answered = time.monotonic()
+        """When the homeserver answered last."""
+        self.trouble = ""
+
+    async def run(self) -> None:
+        since = await self._client.sync_store.get_next_batch() or None
+        self._await_mautrix()
+        # Only what came before is known to have been handed over.
+        quick = True
+        while True:
+            data = await self._response(since, quick)
+            if data is None:
+                quick = True
+                continue
+            quick = False
+            await self._take_in(data, since)
+            since = str(data["next_batch"])
+            self._tokens.store(since, self._settled())
+
+    async def close(self) -> None:
+        """End what the cancelled loop left behind."""
+        await self._tokens.close()
+        if self._handing_over is not None:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._handing_over), 2.0)
+
+    def _await_mautrix(self) -> None:
+        """Let `handle_sync` give back the work of mautrix' own handlers (keys, state, decryption), to be awaited.
+
+        Other plugins' handlers still run beside: none of them can hold up the loop.
+        """
+        for handlers in (self._client.global_event_handlers, *self._client.event_handlers.values()):
+            for handler, props in list(handlers.items()):
+                if getattr(handler, "__module__", "").split(".")[0] == "mautrix":
+                    handlers[handler] = props._replace(wait_sync=True)
+
+    async def _response(self, since: str | None, quick: bool) -> dict[str, Any] | None:
+        """The next response; None after trouble, once there is a sign of life again."""
+        wait = 0.0 if quick else POLL
+        patience = self._patience if since else FIRST_PATIENCE
+        try:
+            request = self._client.sync(
+                since=SyncToken(since) if since else None,
+                timeout=round(wait * 1000),
+                filter_id=FILTER,
+                set_presence=self._client.presence,
+            )
+            data = await asyncio.wait_for(request, patience)
+        except MatrixInvalidToken as error:
+            await self._without_token(error)
+            return None
+        except Exception as error:  # noqa: BLE001 - a boundary: whatever it was, the loop goes on
+            await self._failed(error)
+            return None
+        await self._answered(data)
+        return dict(data)
+
+    async def _answered(self, data: Any) -> None:
+        if self.trouble:
+            self._log.info("sync=recovered")
+        self.answered, self.trouble, self._patience = time.monotonic(), "", POLL + PATIENCE
+        # maubot's UI shows by this whether syncing works
+        await self._client.run_internal_event(InternalEventType.SYNC_SUCCESSFUL, data=data)
+
+    async def _without_token(self, error: Exception) -> None:
+        if self.trouble != UNKNOWN_TOKEN:
+            self._log.error("sync=stopped error=%r cure=%r", error, UNKNOWN_TOKEN)
+        self.trouble = UNKNOWN_TOKEN
+        await self._client.run_internal_event(InternalEventType.SYNC_ERRORED, error=error, sleep_for=TOKEN_PAUSE)
+        await asyncio.sleep(TOKEN_PAUSE)
+
+    async def _failed(self, error: Exception) -> None:
+        if not self.trouble:
+            self._log.warning("sync=failed error=%r", error)
+        self.trouble = f"the homeserver does not answer ({type(error).__name__})"
+        await self._client.run_internal_event(InternalEventType.SYNC_ERRORED, error=error, sleep_for=PROBE_PAUSE)
+        await self._sign_of_life()
+        # It lives and still did not answer in time: perhaps there is much to say.
+        self._patience = min(2 * self._patience, LONGEST_PATIENCE)
+
+    async def _sign_of_life(self) -> None:
+        while True:
+            await asyncio.sleep(PROBE_PAUSE)
+            try:
+                await asyncio.wait_for(self._client.versions(no_cache=True), PROBE)
+            except Exception as error:  # noqa: BLE001 - a boundary: any failure means not yet
+                self._log.debug("sync=no_sign_of_life error=%r", error)
+            else:
+                return
+
+    async def _take_in(self, data: dict[str, Any], since: str | None) -> None:
+        for room, content in data.get("rooms", {}).get("join", {}).items():
+            timeline = content.get("timeline", {})
+            timeline["events"] = await self._gaps.filled(room, timeline, since)
+        for piece in pieces(data):
+            await self._hand_over(piece)
+
+    async def _hand_over(self, piece: dict[str, Any]) -> None:
+        """Hand one part to mautrix and wait for its own handlers; a bad event must not take others with it."""
+        self._handing_over = asyncio.ensure_future(self._handled(piece))
+        try:
+            # No cancellation gets to the inside: it could leave a transaction of maubot's open (trap "Database").
+            await asyncio.wait_for(asyncio.shield(self._handing_over), HAND_OVER)
+        except asyncio.TimeoutError:
+            self._log.warning("sync=slow_event seconds=%.0f", HAND_OVER)
+
+    async def _handled(self, piece: dict[str, Any]) -> None:
+        try:
+            await asyncio.gather(*self._client.handle_sync(piece))
+        except Exception as error:  # noqa: BLE001 - a boundary: whoever sent it, the rest must go on
+            self._log.warning("sync=bad_event error=%.200r", error)
+
+
+class Sync:
+    """Runs the loop when it is ours, and sees to it that somebody does.
+
+    Args:
+        settled: gives what to wait for until all that was handed over is written down.
+        replaced: called once, when maubot uses another client.
+    """
+
+    def __init__(self, account: Account, gaps: Gaps, settled: Settled, log: logging.Logger) -> None:
+        self._account = account
+        self._client = account.client
+        self._gaps = gaps
+        self._settled = settled
+        self._log = log
+        self._loop: SyncLoop | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._began = time.monotonic()
+
+    def start(self) -> None:
+        # Both flags: they also hold for the loop of maubot's, should it begin one later (trap B).
+        self._client.ignore_first_sync = False
+        self._client.ignore_initial_sync = False
+        self._supervisor = asyncio.create_task(self._supervise())
+
+    async def close(self) -> None:
+        if self._supervisor is not None:
+            await cancelled(self._supervisor)
+
+    @property
+    def trouble(self) -> str:
+        """Why no messages reach us, or nothing."""
+        if self._account.replaced:
+            return REPLACED
+        if self._loop is None:
+            task = self._client.syncing_task
+            stopped = task is None or task.done()
+            return "" if not stopped or time.monotonic() - self._began < SILENT else "nobody syncs this client"
+        silent = time.monotonic() - self._loop.answered > SILENT
+        return self._loop.trouble or ("the homeserver does not answer" if silent else "")
+
+    @property
+    def caution(self) -> str:
+        """What may be lost although all works now, or nothing."""
+        return SYNC_ON if self._account.synced_by_maubot else ""
+
+    async def _supervise(self) -> None:
+        while not self._account.replaced:
+            task = self._client.syncing_task
+            if self._account.synced_by_maubot:
+                await _ended(task)
+            else:
+                if task is not None and not task.done():
+                    await cancelled(task)
+                await self._own()
+        # Only the new client may sync now: two would share one device's keys.
+        self._log.error("sync=stopped cure=%r", REPLACED)
+
+    async def _own(self) -> None:
+        """Run our loop until it ends: by a bug, or because maubot ended it (Sync switched on, cache cleared)."""
+        self._loop = SyncLoop(self._client, self._gaps, self._settled, self._log)
+        self._log.info("sync=own")
+        # maubot cancels what it finds here when it stops, replaces or syncs the client itself
+        task = self._client.syncing_task = asyncio.ensure_future(self._loop.run())
+        try:
+            await asyncio.wait({task})
+            if not task.cancelled() and task.exception() is not None:
+                self._log.error("sync=broken", exc_info=task.exception())
+                await asyncio.sleep(1.0)
+        finally:
+            await cancelled(task)
+            await self._loop.close()
+            self._loop = None
+            if self._client.syncing_task is task:
+                self._client.syncing_task = None
+
+
+async def _ended(task: asyncio.Future[Any] | None) -> None:
+    """Return when `task` has ended, or when it is time to look again."""
+    if task is None or task.done():
+        await asyncio.sleep(LOOK)
+    else:
+        await asyncio.wait({task}, timeout=LOOK)
