@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 from . import render
@@ -15,7 +16,7 @@ from .access import TARGETED, AccessPolicy, Allowed, Refused
 from .errors import ClusterError, SettingsProblem
 from .grammar import ALL, WORDS, Fault, Misunderstood
 from .inbox import Age, age
-from .models import AuditEntry, Command, Outcome, Phase, Progress, Requester, Result, Right, Trust, Verb
+from .models import AuditEntry, Command, Intent, Outcome, Phase, Progress, Requester, Result, Right, Trust, Verb
 from .progress import Anchor, ProgressMessage
 from .settings import Settings, Target, cautions
 from .toggle import ToggleService
@@ -24,7 +25,10 @@ CALL_AFTER = 30.0
 """Seconds after which the end of a command is worth a message that notifies."""
 SIDE_BY_SIDE = 8
 """Targets that one `status` or `check` asks for at a time."""
-LAST_WORDS = 3.0
+TOGETHER = 1.0
+"""Seconds without another command that came too late, until all of them are answered together."""
+CHANGING = (Verb.START.value, Verb.STOP.value)
+LAST_WORDS = 2.0
 """Seconds that a command which is cut off by a stop may take to say so."""
 
 T = TypeVar("T")
@@ -45,6 +49,7 @@ class Line:
     Attributes:
         prefix: what this person puts before a command here: ``!toggle `` or nothing.
         sent_ms: when, by the event's own clock, in milliseconds since the epoch.
+        arrival: its place in the order of arrival.
     """
 
     anchor: Anchor
@@ -52,12 +57,16 @@ class Line:
     parsed: Command | Misunderstood
     prefix: str
     sent_ms: int
+    arrival: int = 0
 
 
 class Ledger(Protocol):
-    """Where commands are written down before and after."""
+    """Where commands are written down before, meanwhile and after."""
 
     async def receive(self, entry: AuditEntry) -> bool: ...
+    async def intend(self, event: str, before: int, after: int | None) -> None: ...
+    async def replied(self, event: str, reply: str) -> None: ...
+    async def overtaken_by(self, entry: AuditEntry) -> str: ...
     async def finish(self, entry: AuditEntry) -> None: ...
 
 
@@ -76,6 +85,7 @@ class Answers:
 
     Args:
         own_device: gives our device ID, our fingerprint and how far we are trusted ourselves.
+        cautions: what an administrator should change in maubot, shown by `status` and `check`.
     """
 
     def __init__(
@@ -83,35 +93,69 @@ class Answers:
         service: ToggleService,
         ledger: Ledger,
         own_device: Callable[[], Awaitable[tuple[str, str, Trust]]],
+        cautions: Callable[[], Sequence[SettingsProblem]],
         log: logging.Logger,
     ) -> None:
         self._service = service
         self._ledger = ledger
         self._own_device = own_device
+        self._cautions = cautions
+        self._late = Late()
         self._log = log
+        self._notes: set[asyncio.Future[None]] = set()
 
-    async def answer(self, line: Line, reply: ProgressMessage, in_force: InForce) -> None:
-        """Answer `line` through `reply`. Cancelled, it says so in its last words."""
-        asked = _Asked(self, line, reply, in_force)
-        if isinstance(line.parsed, Misunderstood):
-            await reply.finish(asked.refusal(Verb.HELP) or asked.explain(line.parsed))
-        else:
-            await self._written_down(asked, line.parsed)
-
-    async def _written_down(self, asked: _Asked, command: Command) -> None:
-        entry = _entry(asked.line, command)
+    async def admit(self, line: Line, in_force: InForce) -> Asked | None:
+        """Write `line` down, if it is a command; None when it was written down before: nothing runs twice."""
+        asked = Asked(self, line, in_force)
+        if asked.entry is None:
+            return asked
         try:
-            if not await self._ledger.receive(entry):
-                return
+            return asked if await self._ledger.receive(asked.entry) else None
         except Exception:  # noqa: BLE001 - a boundary: whatever the database did, nothing may run that is not written down
-            self._log.exception("event=%s command=not_stored", entry.event)
-            await asked.reply.finish(render.not_written_down())
-            return
-        began = time.monotonic()
-        try:
-            asked.ending = await asked.run(command)
-        finally:
-            await self._finish(_ended(entry, asked.ending, time.monotonic() - began))
+            self._log.exception("event=%s command=not_stored", asked.entry.event)
+            asked.stored = False
+            return asked
+
+    async def answer(self, asked: Asked, reply: ProgressMessage) -> None:
+        """Answer what was admitted through `reply`. Cut off, it says so, and stays unfinished for the next start."""
+        asked.reply = reply
+        if isinstance(asked.line.parsed, Misunderstood):
+            await reply.finish(asked.refusal(Verb.HELP) or asked.explain(asked.line.parsed))
+        elif not asked.stored:
+            await reply.finish(render.not_written_down())
+        elif asked.entry is not None:
+            reply.replied = partial(self._note_reply, asked.entry)
+            began = time.monotonic()
+            ending = await asked.run(asked.line.parsed)
+            await self._finish(_ended(asked.entry, ending, time.monotonic() - began))
+
+    async def resume(self, entry: AuditEntry, line: Line, reply: ProgressMessage, in_force: InForce) -> None:
+        """Go on with a command that was written down by a process that died."""
+        asked = Asked(self, line, in_force, entry)
+        asked.overtaken_by = await self._ledger.overtaken_by(entry) if entry.verb in CHANGING else ""
+        if entry.target not in ("", ALL, *in_force.settings.targets):
+            await reply.finish(render.target_gone(entry.target))
+            await self._finish(replace(entry, outcome="refused"))
+        else:
+            await self.answer(asked, reply)
+
+    async def drain(self) -> None:
+        """Wait for what is still being written down."""
+        await asyncio.gather(*self._notes, return_exceptions=True)
+
+    def _note_reply(self, entry: AuditEntry, reply: str) -> None:
+        if entry.verb not in CHANGING:
+            return  # its reply is one event, which the homeserver keeps from being sent twice
+
+        async def note() -> None:
+            try:
+                await self._ledger.replied(entry.event, reply)
+            except Exception:  # noqa: BLE001 - a boundary: without it a restart finds the reply by its transaction
+                self._log.warning("event=%s reply=not_stored", entry.event)
+
+        task = asyncio.ensure_future(note())
+        self._notes.add(task)
+        task.add_done_callback(self._notes.discard)
 
     async def _finish(self, entry: AuditEntry) -> None:
         self._log.info(
@@ -125,7 +169,7 @@ class Answers:
             self._log.exception("event=%s audit=failed", entry.event)
 
 
-def _entry(line: Line, command: Command) -> AuditEntry:
+def _entry(line: Line, command: Command, target: Target | None) -> AuditEntry:
     who = line.requester
     return AuditEntry(
         event=line.anchor.event,
@@ -134,8 +178,13 @@ def _entry(line: Line, command: Command) -> AuditEntry:
         device=who.device,
         fingerprint=who.fingerprint,
         verb=command.verb.value,
-        target=command.target or "",
+        target=target.name if target else command.target or "",
+        workload=str(target.ref) if target else "",
         received_at=round(time.time() * 1000),
+        arrival=line.arrival,
+        sent_at=line.sent_ms,
+        thread=line.anchor.thread or "",
+        prefix=line.prefix,
     )
 
 
@@ -144,27 +193,38 @@ def _ended(entry: AuditEntry, ending: Ending, seconds: float) -> AuditEntry:
         entry,
         outcome=ending.outcome,
         target=ending.target.name if ending.target else entry.target,
-        workload=str(ending.target.ref) if ending.target else "",
+        workload=str(ending.target.ref) if ending.target else entry.workload,
         replicas_before=ending.before,
         replicas_after=ending.after,
         duration_ms=round(seconds * 1000),
     )
 
 
-class _Asked:
-    """One line, and everything that its answer depends on."""
+class Asked:
+    """One line, and everything that its answer depends on.
 
-    def __init__(self, answers: Answers, line: Line, reply: ProgressMessage, in_force: InForce) -> None:
+    Args:
+        entry: what a process that died wrote down of it.
+    """
+
+    reply: ProgressMessage
+
+    def __init__(self, answers: Answers, line: Line, in_force: InForce, entry: AuditEntry | None = None) -> None:
         self.line = line
-        self.reply = reply
-        self.ending = Ending("interrupted")
-        """What holds when the command is cut off."""
+        self.stored = True
+        self.overtaken_by = ""
+        """Who gave a newer command, which has ended already."""
         self._answers = answers
         self._service = answers._service
         self._in_force = in_force
         self._settings = in_force.settings
         self._policy = AccessPolicy(in_force.settings)
         self._user = line.requester.user
+        self._resumed = entry
+        self.entry = entry
+        if entry is None and isinstance(line.parsed, Command):
+            target = self._one_target(line.parsed) if line.parsed.verb in (Verb.START, Verb.STOP) else None
+            self.entry = _entry(line, line.parsed, target if isinstance(target, Target) else None)
 
     def refusal(self, verb: Verb, target: Target | None = None) -> str:
         """Why not, as Markdown, or nothing."""
@@ -183,7 +243,11 @@ class _Asked:
 
     async def run(self, command: Command) -> Ending:
         """Refuse or do `command`, and say how that ended."""
-        said_no = self.refusal(command.verb) or self._not_now(command)
+        said_no = self.refusal(command.verb)
+        if not said_no and self._age() is Age.OLD:
+            await self._answers._late.tell(self.line, self._settings.maximum_age, self.reply)
+            return Ending("refused")
+        said_no = said_no or self._not_now(command)
         if said_no:
             await self.reply.finish(said_no)
             return Ending("refused")
@@ -197,14 +261,21 @@ class _Asked:
             return await self._toggle(command)
         return Ending("done")
 
+    def _age(self) -> Age:
+        """By the event's own clock; what was begun while it was fresh may take its time."""
+        maximum = self._settings.maximum_age + (self._settings.rollout_timeout if self._intent() else 0.0)
+        return age(self.line.sent_ms, time.time(), maximum)
+
+    def _intent(self) -> Intent | None:
+        entry = self._resumed
+        if entry is None or entry.replicas_before is None or entry.replicas_after is None:
+            return None
+        return Intent(entry.replicas_before, entry.replicas_after)
+
     def _not_now(self, command: Command) -> str:
         """Why nothing is run at the moment."""
-        seconds = time.time() - self.line.sent_ms / 1000
-        how_old = age(self.line.sent_ms, time.time(), self._settings.maximum_age)
-        if how_old is Age.OLD:
-            return render.too_old(self._settings.maximum_age, seconds)
-        if how_old is Age.FUTURE:
-            return render.from_the_future(-seconds)
+        if self._age() is Age.FUTURE:
+            return render.from_the_future(self.line.sent_ms / 1000 - time.time())
         if self._in_force.problems and command.verb is not Verb.CHECK:
             return render.broken_settings(self._in_force.problems)
         return ""
@@ -225,7 +296,8 @@ class _Asked:
                 return Ending("refused", target)
             targets = (target,)
         found = await _side_by_side(self._service.status, targets)
-        await self.reply.finish(render.statuses(found) if found else render.no_target(Verb.STATUS))
+        text = render.statuses(found) if found else render.no_target(Verb.STATUS)
+        await self.reply.finish(render.with_cautions(text, self._answers._cautions()))
         failed = any(isinstance(status, ClusterError) for _, status in found)
         return Ending("failed" if failed else "done", targets[0] if len(targets) == 1 else None)
 
@@ -246,23 +318,34 @@ class _Asked:
         if isinstance(target, str):
             await self.reply.finish(target)
             return Ending("refused")
-        self.ending = Ending("interrupted", target)
+        if self.overtaken_by:
+            await self.reply.finish(render.overtaken(target.name, self.overtaken_by))
+            return Ending(Result.SUPERSEDED.value, target)
         told = _Told(self.reply)
         try:
-            end = await self._service.toggle(command.verb, target, self._user, told.report, self._written)
+            end = await self._service.toggle(
+                *(command.verb, target, self._user, told.report, self._written),
+                arrival=self.line.arrival,
+                intent=self._intent(),
+                began=self._began(),
+            )
         except asyncio.CancelledError:
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self.reply.finish(render.interrupted(target.name, self.line.prefix)), LAST_WORDS)
+                await asyncio.wait_for(self.reply.finish(render.interrupted(target.name)), LAST_WORDS)
             raise
-        # Before the last word, which may have to wait: what was done is done.
-        self.ending = Ending(_audited(end), target, end.before, end.after)
         prefix = self.line.prefix
         call = render.call(end, prefix) if worth_a_call(end, self._user, told.alarmed) else ""
         await self.reply.finish(render.outcome(end, prefix), call)
-        return self.ending
+        return Ending(_audited(end), target, end.before, end.after)
 
-    def _written(self, before: int, after: int | None) -> None:
-        self.ending = replace(self.ending, before=before, after=after)
+    def _began(self) -> float | None:
+        """When a command that goes on after a restart was received, as `time.monotonic` counts."""
+        if self._resumed is None:
+            return None
+        return time.monotonic() - max(0.0, time.time() - self._resumed.received_at / 1000)
+
+    async def _written(self, before: int, after: int | None) -> None:
+        await self._answers._ledger.intend(self.line.anchor.event, before, after)
 
     async def _check(self) -> str:
         began = time.monotonic()
@@ -275,9 +358,60 @@ class _Asked:
                 (mine[name], found) for name, found in await _side_by_side(self._service.rights, tuple(mine.values()))
             ]
         device, fingerprint, trust = await self._answers._own_device()
-        problems = (*self._in_force.problems, *cautions(self._settings))
+        problems = (*self._in_force.problems, *cautions(self._settings), *self._answers._cautions())
         return render.check(
             render.CheckView(self.line.requester, version, seconds, rights, device, fingerprint, trust, problems)
+        )
+
+
+class Late:
+    """What came too late to be run, of one room: said once, together, when no more of it comes for a moment."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[str, _Together] = {}
+
+    async def tell(self, line: Line, maximum_age: float, reply: ProgressMessage) -> None:
+        """Say that `line` is not run; returns when that is said."""
+        room = line.requester.room
+        together = self._rooms.get(room)
+        if together is None:
+            together = self._rooms[room] = _Together()
+            together.lines.append(line)
+            reply.hush()
+            try:
+                await together.quiet()
+            finally:
+                del self._rooms[room]
+            try:
+                await reply.finish(together.words(maximum_age))
+            finally:
+                together.said.set()
+        else:
+            reply.hush()
+            together.lines.append(line)
+            await together.said.wait()
+
+
+class _Together:
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self.said = asyncio.Event()
+
+    async def quiet(self) -> None:
+        count = 0
+        while count < len(self.lines):
+            count = len(self.lines)
+            await asyncio.sleep(TOGETHER)
+
+    def words(self, maximum_age: float) -> str:
+        first = self.lines[0]
+        if len(self.lines) == 1:
+            return render.too_old(maximum_age, time.time() - first.sent_ms / 1000)
+        oldest = min(line.sent_ms for line in self.lines)
+        return render.all_too_old(
+            maximum_age,
+            time.time() - oldest / 1000,
+            [(line.requester.user, line.parsed) for line in self.lines if isinstance(line.parsed, Command)],
         )
 
 

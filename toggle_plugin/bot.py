@@ -18,23 +18,29 @@ from mautrix.util.async_db import Database, UpgradeTable
 from mautrix.util.config import BaseProxyConfig
 from ruamel.yaml.error import YAMLError
 
+from .account import Account
 from .answers import Answers, InForce
 from .commands import Commands, Parts
 from .config import Config, yaml_problem
 from .connection import Connection
 from .errors import SettingsError, SettingsProblem, summary
 from .follow import cancelled
+from .gaps import Gaps
 from .migrations import upgrade_table
 from .outbox import Outbox
 from .rooms import Rooms
 from .settings import Settings, cautions, parse_settings, read_settings
 from .store import Store
+from .sync import Sync
 from .toggle import ToggleService
 from .trust import Arrivals
 from .web import Readiness
 
 LOG_REACHES_UI = 0.25
 """Seconds; measured: with 0.1 one error in three was not seen."""
+
+
+_ONE_INSTANCE = "put all targets into one instance, or give this one an account of its own, then restart it"
 
 
 class ToggleBot(Plugin):
@@ -44,6 +50,8 @@ class ToggleBot(Plugin):
     _in_force: InForce
     _connection: Connection
     _undo: AsyncExitStack
+    _account: Account
+    _sync: Sync | None
 
     @classmethod
     def get_config_class(cls) -> type[BaseProxyConfig]:
@@ -55,13 +63,16 @@ class ToggleBot(Plugin):
 
     async def start(self) -> None:
         self._undo = AsyncExitStack()
+        self._sync = None
+        self._account = Account(self.client, self.id)
         self._in_force = InForce(Settings(), (SettingsProblem("", "the instance is still starting"),))
         self._connection = Connection(lambda: self._in_force.settings.kubeconfig, self.log)
         self._undo.push_async_callback(self._connection.close)
-        self.register_handler_class(Readiness(self._not_ready))
+        self.register_handler_class(Readiness(self._not_ready, self._cautions))
         try:
             self._load_settings()
-            self._wire()
+            if self._claimed():
+                await self._wire()
         except Exception:
             # A boundary, see above: the log has the reason, and /readyz says that there is one.
             self.log.exception("start=failed")
@@ -114,7 +125,28 @@ class ToggleBot(Plugin):
         for problem in problems:
             self.log.warning("%s path=%s problem=%r", what, problem.path or "-", problem.text)
 
-    def _wire(self) -> None:
+    def _claimed(self) -> bool:
+        """Whether this account is ours alone: two instances would both answer every command."""
+        self._undo.callback(self._account.release)
+        other = self._account.claim()
+        if other:
+            self._in_force = InForce(
+                Settings(),
+                (SettingsProblem("", f"the instance {other} uses this bot's account already: {_ONE_INSTANCE}"),),
+            )
+            self._log_problems("start=refused", self._in_force.problems)
+        return not other
+
+    def _people(self) -> frozenset[str]:
+        settings = self._in_force.settings
+        return settings.allowed_users | settings.viewers
+
+    def _cautions(self) -> Sequence[SettingsProblem]:
+        """What works, but should be changed in maubot."""
+        found = [self._sync.caution if self._sync else ""]
+        return [SettingsProblem("", text) for text in found if text]
+
+    async def _wire(self) -> None:
         """Make the parts; each says at once how it is ended, the last made first."""
         store = Store(cast(Database, self.database))
         self._undo.push_async_callback(store.drain)
@@ -126,12 +158,18 @@ class ToggleBot(Plugin):
         service = ToggleService(
             self._connection.workloads, store, lambda: self._in_force.settings.rollout_timeout, self.log
         )
-        answers = Answers(service, store, arrivals.own_device, self.log)
+        answers = Answers(service, store, arrivals.own_device, self._cautions, self.log)
+        self._undo.push_async_callback(answers.drain)
         commands = Commands(
             Parts(self.client.mxid, lambda: self._in_force, answers, arrivals, rooms, outbox, self._join), self.log
         )
         self._undo.push_async_callback(commands.close)
+        await commands.resume(await store.unfinished(), await store.newest_arrival())
         self.register_handler_class(commands)
+        gaps = Gaps(self.client, self._people, lambda: self._in_force.settings.maximum_age, self.log)
+        self._sync = Sync(self._account, gaps, commands.settled, self.log)
+        self._undo.push_async_callback(self._sync.close)
+        self._sync.start()
         # In the background, for it may wait for the network, and so far only the log needs it.
         first_contact = asyncio.create_task(self._connection.try_now())
         self._undo.push_async_callback(cancelled, first_contact)
@@ -142,6 +180,8 @@ class ToggleBot(Plugin):
     async def _not_ready(self) -> Sequence[str]:
         # Paths of keys, not their values; names of errors, not addresses: what there is to read is in the log.
         reasons = [f"settings: {problem.path or problem.text}" for problem in self._in_force.problems]
+        if self._sync is not None and self._sync.trouble:
+            reasons.append(f"sync: {self._sync.trouble}")
         if self.client.crypto is None:
             reasons.append("encryption: give this client a device ID in maubot, then restart the instance")
         trouble = await self._connection.trouble()

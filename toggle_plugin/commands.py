@@ -6,24 +6,23 @@ itself, before anybody was asked who may have an answer.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from maubot.handlers import command, event
 from maubot.matrix import MaubotMessageEvent as MessageEvent
 from mautrix.client import SyncStream
-from mautrix.types import EncryptedEvent, EventType, Membership, MemberStateEventContent, StateEvent
+from mautrix.types import EncryptedEvent, EventID, EventType, Membership, MemberStateEventContent, StateEvent
 
 from . import render
 from .access import ACCEPTED, AccessPolicy, Ignored
 from .answers import Answers, InForce, Line
 from .grammar import Fault, Misunderstood, parse, strip_prefix
 from .inbox import Inbox
-from .models import Command, Requester
+from .intake import MOST, Intake, Run
+from .models import AuditEntry, Command, Requester, Trust, Verb
 from .outbox import Outbox
 from .progress import Anchor, ProgressMessage
 from .rooms import Rooms
@@ -67,7 +66,7 @@ class Commands:
         self._log = log
         self._inbox = Inbox(parts.own_user)
         self._strangers = Strangers(log)
-        self._running: set[asyncio.Task[object]] = set()
+        self._intake = Intake(log)
         self._closing = False
 
     @property
@@ -96,8 +95,11 @@ class Commands:
     @_on(EventType.ROOM_ENCRYPTED)
     async def encrypted(self, evt: EncryptedEvent) -> None:
         """Keeps the event as it came: its decrypted twin does not tell how that was."""
-        if self._policy().knows(evt.sender):
-            self._parts.arrivals.remember(evt)
+        if not self._policy().knows(evt.sender):
+            return
+        # Its place is where it came, also if its key comes later.
+        self._inbox.number(evt.event_id)
+        self._parts.arrivals.remember(evt)
 
     @_on(EventType.ROOM_MEMBER)
     async def member(self, evt: StateEvent) -> None:
@@ -114,16 +116,23 @@ class Commands:
             if isinstance(decision, Ignored):
                 self._strangers.ignored("invite", inviter, evt.room_id, decision.setting)
                 return
-        async with self._tracked():
-            await self._join(evt.sender, evt.room_id)
+        self._intake.begin(self._join(evt.sender, evt.room_id))
+
+    async def resume(self, unfinished: Sequence[AuditEntry], newest: int) -> None:
+        """Go on with what was under way when the process died; call it before any new line comes."""
+        self._inbox.after(newest)
+        for entry in unfinished:
+            # An event that is handed over again is known to the store.
+            self._intake.begin(self._resumed(entry))
+
+    def settled(self) -> Awaitable[object]:
+        """What to await until every line that came so far is written down."""
+        return self._intake.settled()
 
     async def close(self) -> None:
         """Cancel what runs and wait for it."""
         self._closing = True
-        running = list(self._running)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await self._intake.close()
         # maubot's decorator keeps every object it was bound to, at class level, for as long as the module lives.
         type(self).__dict__["prefixed"].__bound_copies__.pop(self, None)
 
@@ -137,21 +146,9 @@ class Commands:
     def _policy(self) -> AccessPolicy:
         return AccessPolicy(self._parts.in_force().settings)
 
-    @asynccontextmanager
-    async def _tracked(self) -> AsyncIterator[None]:
-        """maubot neither cancels nor awaits handlers when it stops the plugin: `close` does."""
-        task = asyncio.current_task()
-        if task is None or self._closing:
-            raise asyncio.CancelledError
-        self._running.add(task)
-        try:
-            yield
-        finally:
-            self._running.discard(task)
-
     async def _take(self, evt: MessageEvent, line: str, *, prefixed: bool) -> None:
-        """Decide whether `line` is for us and, if so, answer it."""
-        if not self._inbox.counts(evt):
+        """Queue `line` to be answered, if it is for us. Nothing is awaited before that, so that lines stay in order."""
+        if self._closing or not self._inbox.counts(evt):
             return
         in_force = self._parts.in_force()
         if not AccessPolicy(in_force.settings).knows(evt.sender):
@@ -159,23 +156,69 @@ class Commands:
             return
         if not self._inbox.first_time(evt.event_id):
             return
-        async with self._tracked():
-            parsed = parse(line, in_force.settings.targets)
-            if prefixed or await self._is_for_us(evt, parsed, in_force.settings.bare_commands):
-                await self._answer(evt, parsed, prefixed, in_force)
+        self._inbox.number(evt.event_id)
+        taken = self._intake.take(evt.sender, lambda: self._admit(evt, line, prefixed, in_force))
+        if not taken and self._intake.first_refusal(evt.sender):
+            self._intake.begin(self._say(Anchor.of(evt), render.too_many(MOST)))
 
-    async def _answer(
-        self, evt: MessageEvent, parsed: Command | Misunderstood, prefixed: bool, in_force: InForce
-    ) -> None:
-        reply = ProgressMessage(self._parts.outbox, Anchor.of(evt), self._log)
+    async def _admit(self, evt: MessageEvent, text: str, prefixed: bool, in_force: InForce) -> Run | None:
+        """Write the line down; gives what answers it, if anything does."""
+        reply: ProgressMessage | None = None
         try:
+            parsed = parse(text, in_force.settings.targets)
+            if not prefixed and not await self._is_for_us(evt, parsed, in_force.settings.bare_commands):
+                return None
+            reply = ProgressMessage(self._parts.outbox, Anchor.of(evt), self._log)
             line = await self._line(evt, parsed, not prefixed, in_force.settings)
-            await self._parts.answers.answer(line, reply, in_force)
+            asked = await self._parts.answers.admit(line, in_force)
+            if asked is None:
+                await reply.close()
+                return None
         except Exception:  # noqa: BLE001 - a boundary: the person gets an answer, the log the reason
             self._log.exception("event=%s room=%s user=%s outcome=error", evt.event_id, evt.room_id, evt.sender)
+            return self._say(Anchor.of(evt), render.went_wrong())
+        return self._answered(Anchor.of(evt), reply, self._parts.answers.answer(asked, reply))
+
+    async def _answered(self, anchor: Anchor, reply: ProgressMessage, work: Run) -> None:
+        try:
+            await work
+        except Exception:  # noqa: BLE001 - a boundary: the person gets an answer, the log the reason
+            self._log.exception("event=%s room=%s user=%s outcome=error", anchor.event, anchor.room, anchor.user)
             await reply.finish(render.went_wrong())
         finally:
             await reply.close()
+
+    async def _say(self, anchor: Anchor, text: str) -> None:
+        reply = ProgressMessage(self._parts.outbox, anchor, self._log)
+        try:
+            await reply.finish(text)
+        finally:
+            await reply.close()
+
+    async def _resumed(self, entry: AuditEntry) -> None:
+        anchor = Anchor(entry.room, EventID(entry.event), entry.user, EventID(entry.thread) if entry.thread else None)
+        reply = ProgressMessage(self._parts.outbox, anchor, self._log, resumed=True, event_id=entry.reply)
+        self._log.info("event=%s verb=%s target=%s resumed", entry.event, entry.verb, entry.target or "-")
+        line = Line(
+            anchor,
+            await self._requester(entry),
+            Command(Verb(entry.verb), entry.target or None),
+            *(entry.prefix, entry.sent_at, entry.arrival),
+        )
+        await self._answered(anchor, reply, self._parts.answers.resume(entry, line, reply, self._parts.in_force()))
+
+    async def _requester(self, entry: AuditEntry) -> Requester:
+        """Who asked, by what was written down; the device was found good enough then."""
+        encrypted = bool(entry.fingerprint)
+        return Requester(
+            user=entry.user,
+            room=entry.room,
+            room_encrypted=await self._parts.rooms.encrypted(entry.room),
+            encrypted=encrypted,
+            trust=Trust.VERIFIED if encrypted else Trust.NONE,
+            device=entry.device,
+            fingerprint=entry.fingerprint,
+        )
 
     def _ignore(self, evt: MessageEvent, line: str, prefixed: bool, settings: Settings) -> None:
         """No answer and no work for a stranger; talk is not even noted."""
@@ -209,7 +252,7 @@ class Commands:
             parsed = Misunderstood(Fault.NO_PREFIX, verb=parsed.verb)
         elif bare:
             prefix = ""
-        return Line(Anchor.of(evt), requester, parsed, prefix, evt.timestamp)
+        return Line(Anchor.of(evt), requester, parsed, prefix, evt.timestamp, self._inbox.number(evt.event_id))
 
 
 def _inviters(evt: StateEvent) -> list[str]:

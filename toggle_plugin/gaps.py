@@ -49,7 +49,7 @@ class Gaps:
 
     async def filled(self, room: str, timeline: dict[str, Any], since: str | None) -> list[Event]:
         """All events of `timeline` that we should see, oldest first, those that are missing before it included."""
-        events = list(timeline.get("events", []))
+        events = [event for event in timeline.get("events", []) if not before_us(event)]
         joined = invited_at(events, self._client.mxid)
         if joined is not None:
             return events[joined:]
@@ -60,7 +60,8 @@ class Gaps:
         if older:
             self._log.info("room=%s gap=filled events=%d", room, len(older))
         known = {event.get("event_id") for event in events}
-        return [*(event for event in older if event.get("event_id") not in known), *events]
+        missing = (event for event in older if event.get("event_id") not in known and not before_us(event))
+        return [*missing, *events]
 
     async def _before(self, room: str, begin: str, since: str | None) -> list[Event]:
         """Events before the token `begin`, back to the token `since`, oldest first."""
@@ -98,6 +99,13 @@ class Gaps:
             await asyncio.sleep(AGAIN)
 
 
+def before_us(event: Event) -> bool:
+    """Whether it was sent when we were not in the room, nor invited: it was not for us."""
+    # MSC4115: homeservers that say what we were to the room at that moment say it here.
+    unsigned = event.get("unsigned") if isinstance(event, dict) else None
+    return isinstance(unsigned, dict) and unsigned.get("membership") in ("leave", "ban")
+
+
 def invited_at(events: list[Event], own_user: str) -> int | None:
     """Where in a timeline we were invited, if it shows how we came in: what was said before that was not for us."""
     if not _just_joined(events, own_user):
@@ -116,8 +124,8 @@ def _came_in(event: Event) -> bool:
 
 
 def _membership(event: Event, user: str) -> str:
-    content = event.get("content")
-    if event.get("type") != "m.room.member" or event.get("state_key") != user or not isinstance(content, dict):
+    content = event.get("content") if isinstance(event, dict) else None
+    if content is None or event.get("type") != "m.room.member" or event.get("state_key") != user or not isinstance(content, dict):
         return ""
     return str(content.get("membership", ""))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from enum import Enum
 
@@ -35,6 +36,8 @@ class Inbox:
     def __init__(self, own_user: str) -> None:
         self._own_user = own_user
         self._seen: OrderedDict[str, None] = OrderedDict()
+        self._numbers: OrderedDict[str, int] = OrderedDict()
+        self._last = 0
 
     def counts(self, event: MessageEvent) -> bool:
         """Whether `event` is somebody's own new text; mautrix hands over an edit with the new text in its place."""
@@ -46,6 +49,19 @@ class Inbox:
             and isinstance(content.body, str)
             and not content.get_edit()
         )
+
+    def number(self, event_id: str) -> int:
+        """The place of an event in the order of arrival, the same each time; it grows over restarts as well."""
+        if event_id not in self._numbers:
+            self._last = max(time.time_ns(), self._last + 1)
+            self._numbers[event_id] = self._last
+            if len(self._numbers) > SEEN:
+                self._numbers.popitem(last=False)
+        return self._numbers[event_id]
+
+    def after(self, number: int) -> None:
+        """Give only places behind `number`, also when the clock was put back."""
+        self._last = max(self._last, number)
 
     def first_time(self, event_id: str) -> bool:
         """Whether `event_id` is new here; it is not new any more afterwards."""

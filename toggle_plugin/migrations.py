@@ -47,7 +47,7 @@ async def upgrade_v1(conn: Connection) -> None:
 
 @_register(description="What it takes to finish a command after a crash, and the rooms that we joined")
 async def upgrade_v2(conn: Connection) -> None:
-    # Rows from before have ended, or have an empty outcome for ever: what they asked for is long too old to be finished.
+    # Rows from before that have not ended lack what it takes to finish them.
     await conn.execute("UPDATE command SET outcome='interrupted' WHERE outcome=''")
     for column in (
         "arrival BIGINT NOT NULL DEFAULT 0",

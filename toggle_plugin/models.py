@@ -198,7 +198,13 @@ class AuditEntry:
     Attributes:
         received_at: milliseconds since the epoch, by our clock.
         outcome: empty until it ended.
-        replicas_before, replicas_after: ``spec.replicas``; None where it is not known or was not asked.
+        replicas_before, replicas_after: ``spec.replicas``; None where it is not known or was not asked. While the
+            command is under way they are what it means to write.
+        arrival: its place in the order of arrival, also over restarts; nanoseconds since the epoch, or a little more.
+        sent_at: milliseconds since the epoch, by the event's own clock.
+        thread: the event that its thread began with, or nothing.
+        prefix: what this person puts before a command there.
+        reply: the event that answers it, once there is one.
     """
 
     event: str
@@ -214,6 +220,19 @@ class AuditEntry:
     replicas_before: int | None = None
     replicas_after: int | None = None
     duration_ms: int | None = None
+    arrival: int = 0
+    sent_at: int = 0
+    thread: str = ""
+    prefix: str = ""
+    reply: str = ""
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What a command wrote, or was about to write, when its process died: ``spec.replicas`` before and after."""
+
+    before: int
+    after: int
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,16 @@ from mautrix.client import Client
 from mautrix.errors import MatrixConnectionError, MatrixError, MatrixRequestError
 from mautrix.types import EventType, MessageEventContent, RoomID
 
-TIMEOUT = 30.0
-"""Seconds for one request."""
+TIMEOUT = 10.0
+"""Seconds for one request; a slower one goes on at the homeserver, and the next try gets its result."""
+ENCRYPTING = 30.0
+"""Seconds that encrypting may take: it may have to ask for keys, and mautrix would wait for minutes."""
 GIVE_UP = 15 * 60.0
 """Seconds that one event is tried for when the homeserver does not answer; limits are waited for without end."""
 ODD_PATIENCE = 10.0
 """Seconds that one event is tried for when it is we who fail, for example because a database is locked."""
-BACKOFF_MAX = 30.0
+BACKOFF_MAX = 4.0
+"""Seconds between two tries: an outage is over for us soon after it is over."""
 LIMIT_WITHOUT_A_NUMBER = 5.0
 """Seconds to wait where a limit does not say: one message in five seconds is the stock limit."""
 FINAL, FIRST, EDIT = range(3)
@@ -140,8 +143,11 @@ class Outbox:
         self._gate = Gate()
         self._running: set[asyncio.Future[Any]] = set()
 
-    async def send(self, room: str, make: Make, urgency: Urgency) -> str | None:
+    async def send(self, room: str, make: Make, urgency: Urgency, transaction: str = "") -> str | None:
         """Send what `make` returns when it is our turn, so that it is the newest; nothing when that is None.
+
+        Args:
+            transaction: the homeserver makes one event of all that is sent under it, also after a restart.
 
         Returns:
             The event ID, or None if nothing was sent.
@@ -149,7 +155,7 @@ class Outbox:
         Raises:
             NotSent: it cannot be sent, or the homeserver did not answer for GIVE_UP seconds.
         """
-        transaction, number = _transaction(), self._gate.number()
+        transaction, number = transaction or _transaction(), self._gate.number()
         failures, failing_since = 0, 0.0
         ready: tuple[EventType, Any] | None = None
         while True:
@@ -207,7 +213,8 @@ class Outbox:
             # After a re-login the plugin still holds the old client, which would send in plaintext.
             raise NotSent("the room is encrypted and this client's encryption is gone: restart the instance in maubot")
         try:
-            encrypted = await self._whole(self._client.encrypt(RoomID(room), EventType.ROOM_MESSAGE, content))
+            work = self._whole(self._client.encrypt(RoomID(room), EventType.ROOM_MESSAGE, content))
+            encrypted = await asyncio.wait_for(work, ENCRYPTING)
         except MatrixRequestError as error:
             again = (
                 error.http_status == HTTPStatus.TOO_MANY_REQUESTS

@@ -6,7 +6,9 @@ An edit or a notice notifies nobody, so an end that somebody waits for is a mess
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
@@ -85,13 +87,23 @@ def placed(content: TextMessageEventContent, anchor: Anchor) -> TextMessageEvent
 
 
 class ProgressMessage:
-    """The reply to one command. Make it when the command is taken: from then on the clock for the reaction runs."""
+    """The reply to one command. Make it when the command is taken: from then on the clock for the reaction runs.
 
-    def __init__(self, outbox: Outbox, anchor: Anchor, log: logging.Logger) -> None:
+    Args:
+        resumed: whether this goes on with the reply of a process that died.
+        event_id: that reply, where it is known.
+    """
+
+    def __init__(
+        self, outbox: Outbox, anchor: Anchor, log: logging.Logger, *, resumed: bool = False, event_id: str = ""
+    ) -> None:
         self._outbox = outbox
         self._anchor = anchor
         self._log = log
-        self._event_id: EventID | None = None
+        self._event_id: EventID | None = EventID(event_id) if event_id else None
+        self._resumed = resumed
+        self.replied: Callable[[str], None] = lambda _: None
+        """Told the event ID of the reply, once there is one."""
         self._newest = ""
         self._sending = ""
         self._sent = ""
@@ -101,7 +113,7 @@ class ProgressMessage:
         self._changed = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
         self._calls: list[asyncio.Task[None]] = []
-        self._reaction = asyncio.ensure_future(self._react_late())
+        self._reaction = None if resumed else asyncio.ensure_future(self._react_late())
 
     def show(self, markdown: str) -> None:
         """Show `markdown` soon; what was shown before and is not sent yet is left out."""
@@ -110,9 +122,9 @@ class ProgressMessage:
         if self._sender is None or self._sender.done():
             self._sender = asyncio.ensure_future(self._keep_sending())
 
-    def call(self, markdown: str) -> None:
-        """Say `markdown` in a message of its own that notifies the person, while the reply goes on."""
-        self._calls.append(asyncio.ensure_future(self._mention(markdown)))
+    def call(self, markdown: str, what: str = "alarm") -> None:
+        """Say `markdown` in a message of its own that notifies the person, while the reply goes on; once per `what`."""
+        self._calls.append(asyncio.ensure_future(self._mention(markdown, what)))
 
     async def finish(self, markdown: str, call: str = "") -> None:
         """The last state; `call`, where given, is said to the person who waits. Returns when everything is sent."""
@@ -122,8 +134,13 @@ class ProgressMessage:
         if self._sender is not None:
             await self._sender
         if self._call:
-            self.call(self._call)
+            self.call(self._call, "end")
         await asyncio.gather(*self._calls)
+
+    def hush(self) -> None:
+        """No reaction: another reply is the answer."""
+        if self._reaction is not None:
+            self._reaction.cancel()
 
     async def close(self) -> None:
         """Send nothing more."""
@@ -154,15 +171,31 @@ class ProgressMessage:
 
     async def _send(self) -> None:
         try:
-            event_id = await self._outbox.send(self._anchor.room, self._content, self._urgency)
+            transaction = "" if self._event_id else self._transaction("reply")
+            event_id = await self._outbox.send(self._anchor.room, self._content, self._urgency, transaction)
             if event_id is not None:
-                self._sent = self._sending
-                self._call = "" if self._calling else self._call
-                self._event_id = self._event_id or EventID(event_id)
+                self._went_out(EventID(event_id))
         except NotSent as error:
             self._log.error(
                 "room=%s event=%s reply=not_sent error=%r", self._anchor.room, self._anchor.event, str(error)
             )
+
+    def _went_out(self, event_id: EventID) -> None:
+        self._call = "" if self._calling else self._call
+        if self._event_id is not None:
+            self._sent = self._sending
+            return
+        self._event_id = event_id
+        self.replied(event_id)
+        if self._resumed:
+            # It may be the one that the process before us sent, with words of then: say those of now as an edit.
+            self._changed.set()
+        else:
+            self._sent = self._sending
+
+    def _transaction(self, what: str) -> str:
+        """The same after a restart, so that what was sent before it is not sent again."""
+        return f"toggle-{hashlib.sha256(self._anchor.event.encode()).hexdigest()[:32]}-{what}"
 
     def _urgency(self) -> int:
         if self._finishing.is_set():
@@ -178,18 +211,18 @@ class ProgressMessage:
             content = notice(await words(self._newest))
             content.set_edit(self._event_id)
             return content
-        if self._call:
+        if self._call and not self._resumed:
             # Nothing was said yet, so one message is enough: the one that notifies.
             self._calling = True
             return placed(mention(await words(self._call), self._anchor.user), self._anchor)
         return placed(notice(await words(self._newest)), self._anchor)
 
-    async def _mention(self, markdown: str) -> None:
+    async def _mention(self, markdown: str, what: str) -> None:
         async def content() -> TextMessageEventContent:
             return placed(mention(await words(markdown), self._anchor.user), self._anchor)
 
         try:
-            await self._outbox.send(self._anchor.room, content, lambda: FINAL)
+            await self._outbox.send(self._anchor.room, content, lambda: FINAL, self._transaction(what))
         except NotSent as error:
             self._log.error(
                 "room=%s event=%s call=not_sent error=%r", self._anchor.room, self._anchor.event, str(error)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .errors import ClusterError, SettingsProblem, summary
 from .grammar import Fault, Misunderstood
-from .models import Outcome, Phase, Progress, Requester, Result, Right, RolloutStatus, Trust, Verb
+from .models import Command, Outcome, Phase, Progress, Requester, Result, Right, RolloutStatus, Trust, Verb
 from .settings import Target, format_duration
 
 _MARKS = {Phase.OFF: "⚪", Phase.STARTING: "🟡", Phase.RUNNING: "🟢", Phase.STOPPING: "🟠", Phase.STUCK: "🔴"}
@@ -37,6 +37,8 @@ _TRUST_WORDS = {
 TENTHS_BELOW = 10.0
 """Seconds below which tenths are shown."""
 _SIGNED = frozenset({Trust.CROSS_SIGNED_TOFU, Trust.CROSS_SIGNED_TRUSTED, Trust.VERIFIED})
+SHOWN_TOGETHER = 10
+"""Commands that came too late which one answer names."""
 WORD_LENGTH = 40
 """Characters of somebody's own word that are shown back."""
 
@@ -113,10 +115,12 @@ def alarm(news: Progress) -> str:
     return f"{state(news.target, news.status)}. I keep following it."
 
 
-def interrupted(target: str, prefix: str = "") -> str:
-    return (
-        f"I am being restarted and no longer follow {strong(target)}; ask {_code(prefix + 'status')} for how it stands."
-    )
+def interrupted(target: str) -> str:
+    return f"I am being stopped and do not see how {strong(target)} goes on; I tell you when I am back."
+
+
+def overtaken(target: str, by: str) -> str:
+    return f"While I was away, a newer command of {escape(by)} for {strong(target)} took over, so I did nothing more."
 
 
 def statuses(found: Sequence[tuple[str, RolloutStatus | ClusterError]]) -> str:
@@ -197,6 +201,10 @@ def which_target(verb: Verb, prefix: str, names: Sequence[str]) -> str:
     return f"Which one? {_either(options)}."
 
 
+def target_gone(name: str) -> str:
+    return f"While I was away, {strong(name)} was taken out of my settings, so I did nothing more."
+
+
 def no_target(verb: Verb) -> str:
     action = "see" if verb is Verb.STATUS else verb.value
     return f"There is no target that you may {action}; an administrator sets targets in the instance's settings."
@@ -219,6 +227,35 @@ def too_old(maximum: float, seconds: float) -> str:
         f"Not executed: your message is {format_duration(seconds)} old, more than the {format_duration(maximum)} "
         "that maximum\\_age allows. Send it again if you still want it."
     )
+
+
+def all_too_old(maximum: float, seconds: float, commands: Sequence[tuple[str, Command]]) -> str:
+    """The answer to several commands that came too late, each with who gave it; `seconds` is the age of the oldest."""
+    lines = [f"{_code(' '.join(filter(None, (c.verb.value, c.target))))} of {escape(user)}" for user, c in commands]
+    shown = lines[:SHOWN_TOGETHER]
+    if len(lines) > len(shown):
+        shown.append(f"and {len(lines) - len(shown)} more")
+    head = (
+        f"Not executed: {len(lines)} commands that are up to {format_duration(seconds)} old, more than the "
+        f"{format_duration(maximum)} that maximum\\_age allows. Send again what you still want."
+    )
+    return "\n".join([head, "", *_listed(shown)])
+
+
+def too_many(most: int) -> str:
+    return (
+        f"Not executed: {most} of your commands wait already. I answer those first; "
+        "what you send meanwhile is not executed either."
+    )
+
+
+def undecryptable() -> str:
+    return "I cannot read your message: its key did not reach me, so I did nothing; send it again."
+
+
+def with_cautions(text: str, cautions: Sequence[SettingsProblem]) -> str:
+    """`text`, and below it what an administrator should change."""
+    return "\n\n".join([text, *(f"⚠ {sentence(str(caution))}" for caution in cautions)])
 
 
 def from_the_future(seconds: float) -> str:

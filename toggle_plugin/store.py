@@ -68,6 +68,34 @@ class Store:
         if self._finished % PRUNE_EVERY == 1:
             await self.prune()
 
+    async def intend(self, event: str, before: int, after: int | None) -> None:
+        """Write down what a command is about to write to the cluster, or found to be so."""
+        query = "UPDATE command SET replicas_before=$2, replicas_after=$3 WHERE event_id=$1"
+        await self._whole(self._database.execute(query, event, before, after))
+
+    async def replied(self, event: str, reply: str) -> None:
+        """Write down which event answers a command."""
+        await self._whole(self._database.execute("UPDATE command SET reply=$2 WHERE event_id=$1", event, reply))
+
+    async def unfinished(self) -> list[AuditEntry]:
+        """The commands that were received and have not ended, in the order of their arrival."""
+        query = f"SELECT {', '.join(_NAMES)} FROM command WHERE outcome='' ORDER BY arrival"  # noqa: S608
+        rows = await self._whole(self._database.fetch(query))
+        return [AuditEntry(*tuple(row)) for row in rows]
+
+    async def overtaken_by(self, entry: AuditEntry) -> str:
+        """Who gave a newer command for the same workload, if somebody did and it was not refused."""
+        query = (
+            "SELECT user_id FROM command WHERE workload=$1 AND arrival > $2 AND verb IN ('start', 'stop') "
+            "AND outcome <> 'refused' AND outcome <> '' ORDER BY arrival DESC LIMIT 1"
+        )
+        user = await self._whole(self._database.fetchval(query, entry.workload, entry.arrival))
+        return str(user or "")
+
+    async def newest_arrival(self) -> int:
+        """The place of the newest command in the order of arrival; 0 without one."""
+        return int(await self._whole(self._database.fetchval("SELECT MAX(arrival) FROM command")) or 0)
+
     async def entries(self, limit: int) -> list[AuditEntry]:
         """The newest `limit` commands, newest first."""
         query = f"SELECT {', '.join(_NAMES)} FROM command ORDER BY received_at DESC LIMIT $1"  # noqa: S608

@@ -12,11 +12,11 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from mautrix.client import Client, InternalEventType
 from mautrix.errors import MatrixInvalidToken
-from mautrix.types import FilterID, SyncToken
+from mautrix.types import JSON, FilterID, SyncToken
 
 from .account import Account
 from .follow import cancelled
@@ -53,7 +53,7 @@ FILTER = FilterID(
     )
 )
 
-UNKNOWN_TOKEN = "the homeserver does not know this client's access token: log in again in maubot"
+UNKNOWN_TOKEN = "the homeserver does not know this client's access token: log in again in maubot"  # noqa: S105 - a text
 REPLACED = "the bot was logged in anew: restart this instance"
 SYNC_ON = (
     "maubot syncs this client itself, so after a restart the first messages can be lost: "
@@ -130,7 +130,8 @@ class SyncLoop:
         self.trouble = ""
 
     async def run(self) -> None:
-        since = await self._client.sync_store.get_next_batch() or None
+        stored = await self._client.sync_store.get_next_batch()
+        since = str(stored) if stored else None
         self._await_mautrix()
         # Only what came before is known to have been handed over.
         quick = True
@@ -233,7 +234,7 @@ class SyncLoop:
 
     async def _handled(self, piece: dict[str, Any]) -> None:
         try:
-            await asyncio.gather(*self._client.handle_sync(piece))
+            await asyncio.gather(*self._client.handle_sync(cast(JSON, piece)))
         except Exception as error:  # noqa: BLE001 - a boundary: whoever sent it, the rest must go on
             self._log.warning("sync=bad_event error=%.200r", error)
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from .errors import ClusterError, TimedOut, Unavailable, Unreachable
 from .follow import Cluster, Diagnosis, End, Follower, Following, Report
-from .models import Outcome, Phase, Result, Right, RolloutStatus, Verb, Workload, WorkloadRef
+from .models import Intent, Outcome, Phase, Result, Right, RolloutStatus, Verb, Workload, WorkloadRef
 from .settings import Target
 
 
@@ -28,8 +28,12 @@ class Workloads(Cluster, Protocol):
     async def rights(self, ref: WorkloadRef) -> Sequence[Right]: ...
 
 
-Written = Callable[[int, int | None], None]
-"""Takes ``spec.replicas`` before and after; None where it is not known."""
+Written = Callable[[int, int | None], Awaitable[None]]
+"""Takes ``spec.replicas`` before and after, ahead of the write and again after it; None where it is not known."""
+
+
+async def _nowhere(*_: object) -> None:
+    """Writes nothing down."""
 
 
 class Counts(Protocol):
@@ -62,15 +66,26 @@ class _Lane:
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     newest: Following | None = None
+    arrival: int = 0
+    by: str = ""
 
-    def enter(self, following: Following, by: str) -> None:
+    def enter(self, following: Following, arrival: int, by: str) -> None:
+        """Take over, or give way at once to somebody who said later what is to be, and was quicker to get here."""
+        if arrival < self.arrival:
+            following.give_way(self.by)
+            return
         if self.newest is not None:
             self.newest.give_way(by)
-        self.newest = following
+        self.newest, self.arrival, self.by = following, arrival, by
 
     def leave(self, following: Following) -> None:
         if self.newest is following:
             self.newest = None
+
+
+def resumed(intent: Intent, workload: Workload) -> Plan:
+    """What is left to do of a command whose process died: the write, unless it, or one of somebody else's, was made."""
+    return Plan(intent.after, workload.desired == intent.before != intent.after)
 
 
 def plan(verb: Verb, workload: Workload, wanted: int | None, remembered: int | None) -> Plan:
@@ -128,18 +143,30 @@ class ToggleService:
         return await (await self._connect()).rights(target.ref)
 
     async def toggle(
-        self, verb: Verb, target: Target, by: str, report: Report, written: Written = lambda *_: None
+        self,
+        verb: Verb,
+        target: Target,
+        by: str,
+        report: Report,
+        written: Written = _nowhere,
+        *,
+        arrival: int | None = None,
+        intent: Intent | None = None,
+        began: float | None = None,
     ) -> Outcome:
         """Bring `target` up (START) or to 0 (STOP), and follow it to the end; a `ClusterError` is in the outcome.
 
         Args:
             report: is told how it goes.
-            written: is told the replicas before and after, as soon as they are known.
+            written: is told the replicas before and after, before they are written and when that is known.
+            arrival: its place in the order of arrival: a newer command for the same workload wins. By default the last.
+            intent: what it was about to write when its process died, if that is how it began.
+            began: when it began, as `time.monotonic` counts.
         """
         lane = self._lanes.setdefault(target.ref, _Lane())
-        following = Following(target.name)
-        lane.enter(following, by)
-        task = _Toggle(Outcome(Result.FAILED, target.name, verb), target, lane, following, report, written)
+        following = Following(target.name, began=time.monotonic() if began is None else began)
+        lane.enter(following, lane.arrival + 1 if arrival is None else arrival, by)
+        task = _Toggle(Outcome(Result.FAILED, target.name, verb), target, lane, following, report, written, intent)
         try:
             outcome = await self._run(task)
         except ClusterError as error:
@@ -152,12 +179,14 @@ class ToggleService:
     async def _run(self, task: _Toggle) -> Outcome:
         cluster = await self._connect()
         async with task.lane.lock:
-            workload = await cluster.get(task.target.ref)
             if task.following.superseded.is_set():
                 # Somebody newer waits for this lock already: what they undo at once need not be done.
-                return replace(task.outcome, result=Result.SUPERSEDED, by=task.following.successor)
+                return task.superseded()
+            workload = await cluster.get(task.target.ref)
+            if task.following.superseded.is_set():
+                return task.superseded()
             decided = await self._write(cluster, task, workload)
-        if not decided.write:
+        if not decided.write and task.intent is None:
             status = await Diagnosis(cluster, self._log).of(workload)
             if status.phase in (Phase.RUNNING, Phase.OFF):
                 return replace(task.outcome, result=Result.UNCHANGED, status=status)
@@ -172,19 +201,27 @@ class ToggleService:
     async def _write(self, cluster: Workloads, task: _Toggle, workload: Workload) -> Plan:
         verb, target = task.outcome.verb, task.target
         remembered = None if target.replicas is not None else await self._counts.recall(target.ref)
-        decided = plan(verb, workload, target.replicas, remembered)
-        task.note(decided, before=workload.desired, after=workload.desired)
-        if decided.write:
+        if task.intent is not None:
+            decided = resumed(task.intent, workload)
+        else:
+            decided = plan(verb, workload, target.replicas, remembered)
+        if not decided.write:
+            await task.note(decided, before=task.intent.before if task.intent else workload.desired, after=decided.goal)
+        else:
             if verb is Verb.STOP:
                 # Before the write, so that a crash in between forgets nothing; a repeated stop finds 0 and writes no 0.
                 await self._counts.remember(target.ref, workload.desired)
+            # Written down ahead of it too: whoever goes on after a crash must know what this command was about to do.
+            await task.note(decided, before=workload.desired, after=decided.goal)
             try:
                 await cluster.scale(target.ref, decided.goal)
             except (Unreachable, TimedOut, Unavailable):
                 # The answer was lost, the write perhaps not: what the count is now, is not known.
-                task.note(decided, before=workload.desired, after=None)
+                await task.note(decided, before=workload.desired, after=None)
                 raise
-            task.note(decided, before=workload.desired, after=decided.goal)
+            except ClusterError:
+                await task.note(decided, before=workload.desired, after=workload.desired)
+                raise
         return decided
 
 
@@ -198,7 +235,11 @@ class _Toggle:
     following: Following
     report: Report
     written: Written
+    intent: Intent | None = None
 
-    def note(self, decided: Plan, before: int, after: int | None) -> None:
+    async def note(self, decided: Plan, before: int, after: int | None) -> None:
         self.outcome = replace(self.outcome, before=before, after=after, note=decided.note)
-        self.written(before, after)
+        await self.written(before, after)
+
+    def superseded(self) -> Outcome:
+        return replace(self.outcome, result=Result.SUPERSEDED, by=self.following.successor)

@@ -55,7 +55,8 @@ class Room:
         self._outbox = outbox
         self._number = 0
         service = ToggleService(self._connect, store, lambda: self.settings.rollout_timeout, LOG)
-        self._answers = Answers(service, store, self._own_device, LOG)
+        self.cautions: Sequence[SettingsProblem] = ()
+        self.answers = Answers(service, store, self._own_device, lambda: self.cautions, LOG)
 
     async def _connect(self) -> KubernetesWorkloads:
         return self._workloads
@@ -64,20 +65,23 @@ class Room:
         return "BOT", "klmn", Trust.CROSS_SIGNED_TOFU
 
     def begin(
-        self, text: str, who: Requester | None = None, *, seconds_ago: float = 0.0, event: str = ""
+        self, text: str, who: Requester | None = None, *, seconds_ago: float = 0.0, event: str = "", arrival: int = 0
     ) -> asyncio.Task[None]:
         """Say `text`; the task ends when it is answered."""
         self._number += 1
         person = who or requester()
         anchor = Anchor(ROOM, EventID(event or f"$line{self._number}"), person.user)
         sent_ms = round((time.time() - seconds_ago) * 1000)
-        line = Line(anchor, person, parse(text, self.settings.targets), "!toggle ", sent_ms)
+        parsed = parse(text, self.settings.targets)
+        line = Line(anchor, person, parsed, "!toggle ", sent_ms, arrival=arrival or self._number)
         return asyncio.ensure_future(self._answer(line))
 
     async def _answer(self, line: Line) -> None:
         reply = ProgressMessage(self._outbox, line.anchor, LOG)
         try:
-            await self._answers.answer(line, reply, InForce(self.settings, self.problems))
+            asked = await self.answers.admit(line, InForce(self.settings, self.problems))
+            if asked is not None:
+                await self.answers.answer(asked, reply)
         finally:
             await reply.close()
 
@@ -111,8 +115,10 @@ async def room(
     monkeypatch.setattr(progress_module, "REACT_AFTER", 3600.0)
     client = homeserver.client()
     outbox = Outbox(client, nowhere_encrypted, LOG)
-    yield Room(workloads, store, outbox, homeserver)
+    made = Room(workloads, store, outbox, homeserver)
+    yield made
     await outbox.stop()
+    await made.answers.drain()
     await store.drain()
     assert not tasks_of_the_plugin()
     await client.api.session.close()
@@ -224,7 +230,7 @@ async def test_whoever_is_refused_is_told_why_and_nobody_is_asked(
 
 
 async def test_what_is_too_old_or_not_yet_written_is_not_run(room: Room, cluster: SimulatedCluster) -> None:
-    assert (await room.say("start", seconds_ago=200)).startswith("Not executed: your message is 3m20s old")
+    assert (await room.say("start", seconds_ago=200)).startswith("Not executed: your message is 3m2")
     assert (await room.say("start", seconds_ago=-100)).startswith("Not executed: your message claims to be 1m40s in")
     assert cluster.requests == []
     assert [outcome for _, _, outcome in await room.outcomes()] == ["refused", "refused"]
