@@ -337,7 +337,7 @@ async def test_somebody_elses_newer_command_wakes_whoever_is_overruled(room: Roo
     assert sorted(await room.outcomes()) == [("start", str(WEB), "superseded"), ("stop", str(WEB), "done")]
 
 
-async def test_a_command_that_is_cut_off_says_so_and_is_written_down(room: Room, cluster: SimulatedCluster) -> None:
+async def test_a_command_that_is_cut_off_says_so_and_stays_unfinished(room: Room, cluster: SimulatedCluster) -> None:
     cluster.behave("games", "web", step=60.0)
     starting = room.begin("start web")
     await reached(lambda: len(room.homeserver.sent) > 0)
@@ -345,9 +345,9 @@ async def test_a_command_that_is_cut_off_says_so_and_is_written_down(room: Room,
     await asyncio.wait({starting}, timeout=WAIT)
     assert starting.cancelled()
     assert room.homeserver.bodies[-1] == (
-        "I am being restarted and no longer follow **web**; ask `!toggle status` for how it stands."
+        "I am being stopped and do not see how **web** goes on; I tell you when I am back."
     )
-    assert await room.outcomes() == [("start", str(WEB), "interrupted")]
+    assert await room.outcomes() == [("start", str(WEB), "")], "so that the next start goes on with it"
 
 
 async def test_the_log_has_each_command_on_one_line(room: Room, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -170,7 +171,7 @@ async def test_under_the_stock_limits_ten_commands_at_once_all_end_with_their_la
     homeserver.spoilt.extend([limited(0.02)] * 40)
 
     async def command(number: int) -> None:
-        reply = ProgressMessage(outbox, ANCHOR, LOG)
+        reply = ProgressMessage(outbox, replace(ANCHOR, event=EventID(f"$command{number}")), LOG)
         for step in range(5):
             reply.show(f"{number} step {step}")
             await asyncio.sleep(0.01)
@@ -326,7 +327,7 @@ async def test_under_a_limit_there_is_no_reaction(
     first = ProgressMessage(outbox, ANCHOR, LOG)
     first.show("limited")
     await reached(lambda: len(homeserver.requests) == 1)
-    second = ProgressMessage(outbox, ANCHOR, LOG)
+    second = ProgressMessage(outbox, replace(ANCHOR, event=EventID("$other")), LOG)
     await asyncio.sleep(0.1)
     assert len(homeserver.requests) == 1
     await asyncio.gather(finish(first, "one"), finish(second, "two"))

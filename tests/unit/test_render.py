@@ -155,9 +155,9 @@ async def test_an_alarm_says_that_following_goes_on() -> None:
     )
 
 
-async def test_an_interruption_says_that_nobody_follows_any_more() -> None:
+async def test_an_interruption_says_that_nobody_looks_for_a_while() -> None:
     assert await plain(render.interrupted("web")) == (
-        "I am being restarted and no longer follow **web**; ask `status` for how it stands."
+        "I am being stopped and do not see how **web** goes on; I tell you when I am back."
     )
 
 
