@@ -52,6 +52,8 @@ class ToggleBot(Plugin):
     _undo: AsyncExitStack
     _account: Account
     _sync: Sync | None
+    _other: str
+    """Why this instance does nothing, if it is not the first on its account."""
 
     @classmethod
     def get_config_class(cls) -> type[BaseProxyConfig]:
@@ -64,6 +66,7 @@ class ToggleBot(Plugin):
     async def start(self) -> None:
         self._undo = AsyncExitStack()
         self._sync = None
+        self._other = ""
         self._account = Account(self.client, self.id)
         self._in_force = InForce(Settings(), (SettingsProblem("", "the instance is still starting"),))
         self._connection = Connection(lambda: self._in_force.settings.kubeconfig, self.log)
@@ -130,11 +133,8 @@ class ToggleBot(Plugin):
         self._undo.callback(self._account.release)
         other = self._account.claim()
         if other:
-            self._in_force = InForce(
-                Settings(),
-                (SettingsProblem("", f"the instance {other} uses this bot's account already: {_ONE_INSTANCE}"),),
-            )
-            self._log_problems("start=refused", self._in_force.problems)
+            self._other = f"the instance {other} uses this bot's account already: {_ONE_INSTANCE}"
+            self.log.error("start=refused reason=%r", self._other)
         return not other
 
     def _people(self) -> frozenset[str]:
@@ -178,6 +178,8 @@ class ToggleBot(Plugin):
         await self.client.join_room(RoomID(room), max_retries=2)
 
     async def _not_ready(self) -> Sequence[str]:
+        if self._other:
+            return [self._other]
         # Paths of keys, not their values; names of errors, not addresses: what there is to read is in the log.
         reasons = [f"settings: {problem.path or problem.text}" for problem in self._in_force.problems]
         if self._sync is not None and self._sync.trouble:

@@ -124,10 +124,10 @@ def _came_in(event: Event) -> bool:
 
 
 def _membership(event: Event, user: str) -> str:
-    content = event.get("content") if isinstance(event, dict) else None
-    if content is None or event.get("type") != "m.room.member" or event.get("state_key") != user or not isinstance(content, dict):
+    if not isinstance(event, dict) or (event.get("type"), event.get("state_key")) != ("m.room.member", user):
         return ""
-    return str(content.get("membership", ""))
+    content = event.get("content")
+    return str(content.get("membership", "")) if isinstance(content, dict) else ""
 
 
 def _all_older(events: list[Event], moment: float) -> bool:

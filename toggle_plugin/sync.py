@@ -261,6 +261,8 @@ class Sync:
         # Both flags: they also hold for the loop of maubot's, should it begin one later (trap B).
         self._client.ignore_first_sync = False
         self._client.ignore_initial_sync = False
+        if self.caution:
+            self._log.warning("sync=maubot caution=%r", self.caution)
         self._supervisor = asyncio.create_task(self._supervise())
 
     async def close(self) -> None:

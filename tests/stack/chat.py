@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mautrix.client import Client
+from mautrix.client import Client, SyncStream
 from mautrix.crypto import OlmMachine, PgCryptoStateStore, PgCryptoStore
 from mautrix.crypto.cross_signing_key import CrossSigningSeeds
 from mautrix.errors import DecryptionError, MatrixConnectionError
@@ -398,6 +398,8 @@ class ChatClient:
             event = ToDeviceEvent.deserialize(raw)
             if event.type == EventType.TO_DEVICE_ENCRYPTED:
                 with contextlib.suppress(DecryptionError):  # then the message that needs it stays undecryptable
+                    # as mautrix' own loop does: what it opens is handed on from there
+                    setattr(event, "source", SyncStream.TO_DEVICE)  # noqa: B010 - not a field of it
                     await self._crypto.handle_to_device_event(event)
             elif event.type == EventType.ROOM_KEY_REQUEST:
                 await self._crypto.handle_room_key_request(event)
