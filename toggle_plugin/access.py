@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .models import Requester, Trust, Verb
-from .settings import MinimumTrust, Settings, Target
+from .settings import NO_IDENTITY, MinimumTrust, Settings, Target, grouped
 
+SIGNED = frozenset({Trust.CROSS_SIGNED_UNTRUSTED, Trust.CROSS_SIGNED_TOFU, Trust.CROSS_SIGNED_TRUSTED, Trust.VERIFIED})
+"""A device that its owner signed, whichever identity they have now."""
 ACCEPTED = {
     # Explicit sets, not an order: mautrix' numbers put an unknown device and a forwarded key above an unverified one.
     MinimumTrust.CROSS_SIGNED_TOFU: frozenset({Trust.CROSS_SIGNED_TOFU, Trust.CROSS_SIGNED_TRUSTED, Trust.VERIFIED}),
@@ -93,9 +95,24 @@ class AccessPolicy:
         return ""
 
     def _device(self, requester: Requester) -> str:
-        if not requester.encrypted or requester.trust in ACCEPTED[self._settings.minimum_trust]:
+        if not requester.encrypted or self._trust(requester) in ACCEPTED[self._settings.minimum_trust]:
             return ""
+        if requester.trust in SIGNED:
+            return self._identity_refused(requester)
         return _DEVICE_REFUSALS.get(requester.trust, _UNSIGNED)
+
+    def _trust(self, requester: Requester) -> Trust:
+        """How far the device is trusted; where an identity is accepted by name, that one and no other is."""
+        accepted = self._settings.accepted_identities.get(requester.user)
+        if accepted is None or requester.trust not in SIGNED:
+            return requester.trust
+        return (
+            Trust.CROSS_SIGNED_TOFU if requester.identity == accepted != NO_IDENTITY else Trust.CROSS_SIGNED_UNTRUSTED
+        )
+
+    def _identity_refused(self, requester: Requester) -> str:
+        named = requester.user in self._settings.accepted_identities
+        return (_OTHER_IDENTITY if named else _RESET_IDENTITY) + (grouped(requester.identity) or "unknown")
 
     def _what(self, user: str, verb: Verb, target: Target | None) -> str:
         viewer = user in self._settings.viewers
@@ -136,8 +153,12 @@ _DEVICE_REFUSALS = {
     Trust.FORWARDED: (
         "The key to your message came from another device than yours, so I did nothing; send it again as a new message."
     ),
-    Trust.CROSS_SIGNED_UNTRUSTED: (
-        "Your cross-signing identity is not the one I first saw from you, so I did nothing; "
-        "if you reset it yourself, ask an administrator."
-    ),
 }
+_RESET_IDENTITY = (
+    "Your cross-signing identity is not the one I first saw from you, so I did nothing; if you reset it yourself, "
+    "ask an administrator to compare this with what your client shows and to add it to accepted_identities: "
+)
+_OTHER_IDENTITY = (
+    "Your cross-signing identity is not the one that accepted_identities has for you, so I did nothing; if you reset "
+    "it yourself, ask an administrator to compare this with what your client shows and to put it there: "
+)

@@ -233,8 +233,8 @@ class Commands:
 
     async def _line(self, evt: MessageEvent, parsed: Command | Misunderstood, bare: bool, settings: Settings) -> Line:
         encrypted_room = await self._parts.rooms.encrypted(evt.room_id)
-        accepted = ACCEPTED[settings.minimum_trust]
-        arrival = await self._parts.arrivals.of(evt, accepted, fetch=encrypted_room)
+        accepted, identity = ACCEPTED[settings.minimum_trust], settings.accepted_identities.get(evt.sender, "")
+        arrival = await self._parts.arrivals.of(evt, accepted, fetch=encrypted_room, identity=identity)
         if arrival.encrypted:
             self._parts.rooms.seen_encrypted(evt.room_id)
         requester = Requester(
@@ -246,6 +246,7 @@ class Commands:
             trust=arrival.trust,
             device=arrival.device,
             fingerprint=arrival.fingerprint,
+            identity=arrival.identity,
         )
         prefix = f"!{settings.command} "
         if bare and settings.bare_commands is BareCommands.NEVER:

@@ -51,6 +51,8 @@ class Requester:
     """Device ID by the session's identity key, never the one that the message claims."""
     fingerprint: str = ""
     """The device's ed25519 key, base64 without padding."""
+    identity: str = ""
+    """The person's cross-signing master key, as it is now; ed25519, base64 without padding."""
 
 
 @dataclass(frozen=True)

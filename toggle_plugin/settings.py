@@ -36,6 +36,12 @@ _DNS_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_DNS_LABEL.pattern}(?:\.{_DNS_LABEL.pattern})*")
 _DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?")
 
+_IDENTITY = re.compile(r"[A-Za-z0-9+/]{43}")
+
+NOBODY = ""
+"""A user ID that nobody has."""
+NO_IDENTITY = ""
+"""A fingerprint that no identity has."""
 NO_ROOM = ""
 """A room ID that no room has."""
 RESERVED_TARGETS = frozenset({"all", "on", "off", *(verb.value for verb in Verb)})
@@ -86,6 +92,7 @@ class Settings:
     rollout_timeout: float = 300.0
     kubeconfig: str = ""
     targets: Mapping[str, Target] = field(default_factory=lambda: MappingProxyType({}))
+    accepted_identities: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     viewers: frozenset[str] = frozenset()
     allowed_rooms: frozenset[str] = frozenset()
     allowed_users: frozenset[str] = frozenset()
@@ -125,6 +132,7 @@ def read_settings(raw: object) -> tuple[Settings, tuple[SettingsProblem, ...]]:
         rollout_timeout=reader.read(raw, "rollout_timeout", _bounded_duration, default.rollout_timeout),
         kubeconfig=reader.read(raw, "kubeconfig", _path, default.kubeconfig),
         targets=reader.targets(raw),
+        accepted_identities=reader.identities(raw),
         viewers=reader.members(raw, "viewers", _user) or frozenset(),
         allowed_rooms=reader.rooms(raw),
         allowed_users=reader.members(raw, "allowed_users", _user) or frozenset(),
@@ -237,6 +245,20 @@ class _Reader:
         found = (self.target(name, body) for name, body in value.items())
         return MappingProxyType({target.name: target for target in found if target is not None})
 
+    def identities(self, raw: Mapping[str, Any]) -> Mapping[str, str]:
+        """Who has which cross-signing identity; what is wrong stands for one that nobody has."""
+        value, path = raw.get("accepted_identities"), "accepted_identities"
+        if value is None:
+            return MappingProxyType({})
+        if not isinstance(value, Mapping):
+            self.problems.append(SettingsProblem(path, "write a mapping: a Matrix ID for each, and its fingerprint"))
+            return MappingProxyType({})
+        found = {
+            self.value(f"{path}.{user}", user, _user, NOBODY): self.value(f"{path}.{user}", key, _identity, NO_IDENTITY)
+            for user, key in value.items()
+        }
+        return MappingProxyType(found)
+
     def target(self, name: Any, body: Any) -> Target | None:
         """The target, or None if anything is wrong with it."""
         before, path = len(self.problems), f"targets.{name}"
@@ -301,6 +323,18 @@ def _room(value: Any) -> str:
             "write the room's ID, which begins with !, instead of its address (Element: room settings, Advanced)"
         )
     return _matching(_ROOM, "write a room ID such as !abc:example.org, in quotes")(value)
+
+
+def _identity(value: Any) -> str:
+    key = "".join(value.split()) if isinstance(value, str) else ""
+    if not _IDENTITY.fullmatch(key):
+        raise ValueError("write the 43 letters and digits of the fingerprint that my refusal named, in quotes")
+    return key
+
+
+def grouped(key: str) -> str:
+    """A key in groups of four characters, as clients show it; `accepted_identities` takes it so."""
+    return " ".join(key[at : at + 4] for at in range(0, len(key), 4))
 
 
 def _target_name(value: Any) -> str:

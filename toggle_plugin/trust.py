@@ -14,10 +14,22 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from mautrix.client import Client
-from mautrix.types import DeviceLists, EncryptedEvent, Event, MessageEvent, RoomID, TrustState, UserID
+from mautrix.types import (
+    CrossSigningUsage,
+    DeviceLists,
+    EncryptedEvent,
+    Event,
+    MessageEvent,
+    RoomID,
+    TrustState,
+    UserID,
+)
 
+from .access import SIGNED
 from .models import Trust
 
+REFRESH = 10.0
+"""Seconds that a person's keys may take to come; without them, what was known of them holds."""
 KEEP = 256
 """Encrypted events that wait for their decrypted twin; what is forgotten is fetched again."""
 
@@ -43,6 +55,8 @@ class Arrival:
     trust: Trust = Trust.NONE
     device: str = ""
     fingerprint: str = ""
+    identity: str = ""
+    """The sender's cross-signing master key, as it is now."""
     known: bool = True
     """Whether this could be found out."""
 
@@ -66,6 +80,7 @@ class Arrivals:
         self._log = log
         self._encrypted: OrderedDict[str, EncryptedEvent] = OrderedDict()
         self._running: set[asyncio.Future[Any]] = set()
+        self._refreshed: set[str] = set()
 
     def remember(self, event: EncryptedEvent) -> None:
         """Keep `event`; the handlers of its decrypted twin come after this one."""
@@ -73,26 +88,34 @@ class Arrivals:
         if len(self._encrypted) > KEEP:
             self._encrypted.popitem(last=False)
 
-    async def of(self, event: MessageEvent, accepted: frozenset[Trust], *, fetch: bool) -> Arrival:
+    async def of(self, event: MessageEvent, accepted: frozenset[Trust], *, fetch: bool, identity: str = "") -> Arrival:
         """How `event` came.
 
         Args:
             accepted: where the trust is not one of these, the person's keys are asked for anew first, because a device
                 list can be out of date.
+            identity: the person's cross-signing identity that is accepted, though it may not be the first one seen.
             fetch: whether to fetch the encrypted event where it is not at hand: if the room is encrypted.
         """
         try:
             encrypted = self._encrypted.pop(event.event_id, None) or (await self._fetched(event) if fetch else None)
             if encrypted is None:
                 return PLAIN
-            return await self._judged(encrypted, event, accepted)
+            return await self._judged(encrypted, event, accepted, identity)
         except Exception as error:  # noqa: BLE001 - a boundary: what cannot be found out is not trusted
             self._log.warning("event=%s room=%s arrival=unknown error=%r", event.event_id, event.room_id, error)
             return UNKNOWN
 
-    async def _judged(self, encrypted: EncryptedEvent, event: MessageEvent, accepted: frozenset[Trust]) -> Arrival:
+    async def _judged(
+        self, encrypted: EncryptedEvent, event: MessageEvent, accepted: frozenset[Trust], identity: str
+    ) -> Arrival:
+        if event.sender not in self._refreshed and self._client.crypto is not None:
+            # A revocation may have come while nobody listened, and what came then maubot's own sync throws away.
+            self._refreshed.add(event.sender)
+            await self._refresh(event.sender)
         arrival = await self._arrival(encrypted, event)
-        if arrival.encrypted and arrival.trust not in accepted:
+        named = arrival.trust in SIGNED and arrival.identity == identity != ""
+        if arrival.encrypted and arrival.trust not in accepted and not named:
             await self._refresh(event.sender)
             arrival = await self._arrival(encrypted, event)
         return arrival
@@ -131,11 +154,16 @@ class Arrivals:
         if device is None and trust is not Trust.FORWARDED:
             # mautrix trusts our own session whoever is named as the sender: our words could be put into any mouth.
             trust = Trust.UNKNOWN_DEVICE
-        return Arrival(True, trust, str(device.device_id) if device else "", str(session.signing_key))
+        keys = await self._whole(store.get_cross_signing_keys(event.sender))
+        identity = str(keys[CrossSigningUsage.MASTER].key) if CrossSigningUsage.MASTER in keys else ""
+        return Arrival(True, trust, str(device.device_id) if device else "", str(session.signing_key), identity)
 
     async def _refresh(self, user: str) -> None:
         try:
-            await self._whole(self._client.crypto.handle_device_lists(DeviceLists(changed=[UserID(user)], left=[])))
+            # mautrix asks for somebody's cross-signing keys once only, also if that failed.
+            self._client.crypto._cs_fetch_attempted.discard(UserID(user))
+            changed = DeviceLists(changed=[UserID(user)], left=[])
+            await asyncio.wait_for(self._whole(self._client.crypto.handle_device_lists(changed)), REFRESH)
         except Exception as error:  # noqa: BLE001 - a boundary: without news the old answer stands
             self._log.warning("user=%s keys=not_refreshed error=%r", user, error)
 

@@ -152,12 +152,23 @@ async def test_unverified_as_the_minimum_accepts_that_device(stack: Stack) -> No
     await told(alice, room, "start", "is running")
 
 
-async def test_an_identity_that_was_reset_is_refused(stack: Stack, alice: ChatClient, room: str) -> None:
+async def test_an_identity_that_was_reset_is_refused_until_it_is_accepted_by_name(
+    stack: Stack, alice: ChatClient, room: str
+) -> None:
     await ask(alice, room, "status")
     await alice.reset_cross_signing()
     reply = await ask(alice, room, "start")
     assert "is not the one I first saw" in reply.body
     assert stack.cluster.asked("PATCH") == []
+    row = (await audit(stack))[-1]
+    assert (row["outcome"], row["device_id"], row["fingerprint"]) == ("refused", alice.device_id, alice.fingerprint)
+
+    identity = reply.body.rsplit("accepted_identities: ", 1)[1].strip()
+    assert identity.replace(" ", "") == await alice.identity()
+    await stack.settings(accepted_identities={alice.user_id: identity})
+    await told(alice, room, "start", "is running")
+    await alice.reset_cross_signing()
+    assert "is not the one that accepted_identities has for you" in (await ask(alice, room, "stop")).body
 
 
 async def test_an_edit_does_not_run(stack: Stack, alice: ChatClient, room: str) -> None:

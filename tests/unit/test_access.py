@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toggle_plugin.access import ACCEPTED, READING, AccessPolicy, Allowed, Decision, Ignored, Refused
+from toggle_plugin.access import ACCEPTED, READING, SIGNED, AccessPolicy, Allowed, Decision, Ignored, Refused
 from toggle_plugin.models import Requester, Trust, Verb
-from toggle_plugin.settings import MinimumTrust, Settings, Target
+from toggle_plugin.settings import MinimumTrust, Settings, Target, grouped
 
 from .builders import ALICE, BOB, CAROL, DATABASE, MALLORY, OTHER_ROOM, ROOM, WEB, requester, settings, target
 
 SHARED = target("web", WEB)
 BOBS = target("db", DATABASE, allowed_users=frozenset({BOB}))
+IDENTITY = "JqNTNthxenb0dj0SbFGBDcvkDXWDFxdyU0+IO6PJf3o"
 USERS = {"allowed_users": frozenset({ALICE, BOB}), "viewers": frozenset({CAROL})}
 
 
@@ -130,6 +131,39 @@ def test_by_default_only_a_cross_signed_device_is_trusted(trust: Trust, words: s
         assert decision == Allowed()
 
 
+@pytest.mark.parametrize("trust", sorted(SIGNED))
+@pytest.mark.parametrize(("identity", "allowed"), [(IDENTITY, True), (IDENTITY.lower(), False), ("", False)])
+def test_an_identity_that_is_accepted_by_name_is_the_only_one(trust: Trust, identity: str, allowed: bool) -> None:
+    decision = policy(accepted_identities={ALICE: IDENTITY}).check(
+        requester(trust=trust, identity=identity), Verb.START, SHARED
+    )
+    if allowed:
+        assert decision == Allowed()
+    else:
+        assert "is not the one that accepted_identities has for you" in sentence(decision)
+        assert sentence(decision).endswith(f"and to put it there: {grouped(identity) or 'unknown'}")
+
+
+@pytest.mark.parametrize("trust", sorted(set(Trust) - SIGNED))
+def test_an_accepted_identity_makes_no_unsigned_device_trusted(trust: Trust) -> None:
+    decision = policy(accepted_identities={ALICE: IDENTITY}).check(
+        requester(trust=trust, identity=IDENTITY), Verb.START, SHARED
+    )
+    assert isinstance(decision, Refused)
+
+
+def test_an_identity_that_is_wrong_in_the_settings_lets_nobody_in() -> None:
+    decision = policy(accepted_identities={ALICE: ""}).check(
+        requester(trust=Trust.CROSS_SIGNED_TOFU, identity=""), Verb.START, SHARED
+    )
+    assert isinstance(decision, Refused)
+
+
+def test_the_refusal_of_a_reset_identity_names_it_for_the_administrator() -> None:
+    decision = policy().check(requester(trust=Trust.CROSS_SIGNED_UNTRUSTED, identity=IDENTITY), Verb.START, SHARED)
+    assert sentence(decision).endswith(f"to add it to accepted_identities: {grouped(IDENTITY)}")
+
+
 @pytest.mark.parametrize(
     ("trust", "allowed"),
     [
@@ -223,14 +257,14 @@ ANY_REQUESTER = st.builds(
     trust=st.sampled_from(Trust),
 )
 OWN_DEVICE = {Trust.UNVERIFIED, Trust.CROSS_SIGNED_UNTRUSTED}
-SIGNED = {Trust.CROSS_SIGNED_TOFU, Trust.CROSS_SIGNED_TRUSTED, Trust.VERIFIED}
+TRUSTED = {Trust.CROSS_SIGNED_TOFU, Trust.CROSS_SIGNED_TRUSTED, Trust.VERIFIED}
 
 
 def permitted(who: Requester, verb: Verb, what: Target | None, held: Settings) -> bool:
     """The rules again, said the other way round: all that must be true."""
     viewing = who.user in held.viewers and verb in (Verb.STATUS, Verb.HELP)
     listed = what is None or what.allowed_users is None or who.user in what.allowed_users
-    trusted = SIGNED | (OWN_DEVICE if held.minimum_trust is MinimumTrust.UNVERIFIED else set())
+    trusted = TRUSTED | (OWN_DEVICE if held.minimum_trust is MinimumTrust.UNVERIFIED else set())
     return all(
         (
             viewing or (who.user in held.allowed_users and listed),

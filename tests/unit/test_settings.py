@@ -24,6 +24,7 @@ from toggle_plugin.settings import (
     Target,
     cautions,
     format_duration,
+    grouped,
     parse_duration,
     parse_settings,
     read_settings,
@@ -34,6 +35,7 @@ from .builders import ALICE, BOB
 
 SHIPPED = Path(__file__).parents[2] / "base-config.yaml"
 
+IDENTITY = "JqNTNthxenb0dj0SbFGBDcvkDXWDFxdyU0+IO6PJf3o"
 FULL: dict[str, Any] = {
     "command": "games",
     "bare_commands": "always",
@@ -46,6 +48,7 @@ FULL: dict[str, Any] = {
         "minecraft": {"kind": "StatefulSet", "namespace": "games", "name": "minecraft.server", "replicas": 3},
         "agent": {"namespace": "agents", "name": "agent", "replicas": "restore", "allowed_users": [BOB]},
     },
+    "accepted_identities": {ALICE: f" {grouped(IDENTITY)} "},
     "viewers": ["@carol:example.org"],
     "allowed_rooms": ["!abc:example.org"],
     "allowed_users": [ALICE, BOB],
@@ -100,6 +103,7 @@ def test_every_setting_is_taken_over() -> None:
         maximum_age=90,
         rollout_timeout=3723,
         kubeconfig="/etc/maubot/kubeconfig",
+        accepted_identities={ALICE: IDENTITY},
         viewers=frozenset({"@carol:example.org"}),
         allowed_rooms=frozenset({"!abc:example.org"}),
         allowed_users=frozenset({ALICE, BOB}),
@@ -134,6 +138,7 @@ def test_right_values_are_accepted(key: str, value: object) -> None:
     parse_settings({key: value})
 
 
+FINGERPRINT = "write the 43 letters and digits of the fingerprint that my refusal named, in quotes"
 WORD = "write a word of lower-case letters, digits, - and _, without the !"
 PATH = "write the absolute path of a kubeconfig file, or leave it empty for the pod's service account"
 USER = "write a Matrix ID such as @alice:example.org, in quotes"
@@ -171,6 +176,16 @@ ALIAS = "write the room's ID, which begins with !, instead of its address (Eleme
         ({"kubeconfig": {"apiVersion": "v1"}}, "kubeconfig", PATH),
         ({"kubeconfig": False}, "kubeconfig", PATH),
         ({"allowed_users": ALICE}, "allowed_users", "write a list: one line for each, beginning with a dash"),
+        *[
+            ({"accepted_identities": {ALICE: wrong}}, f"accepted_identities.{ALICE}", FINGERPRINT)
+            for wrong in ("", None, 5, IDENTITY[1:], f"{IDENTITY}A", IDENTITY.replace("J", "-"), [IDENTITY])
+        ],
+        ({"accepted_identities": {"alice": IDENTITY}}, "accepted_identities.alice", f"{USER}, not 'alice'"),
+        (
+            {"accepted_identities": [ALICE]},
+            "accepted_identities",
+            "write a mapping: a Matrix ID for each, and its fingerprint",
+        ),
         ({"viewers": {ALICE: True}}, "viewers", "write a list: one line for each, beginning with a dash"),
         ({"viewers": 3}, "viewers", "write a list: one line for each, beginning with a dash"),
         ({"allowed_users": ["alice"]}, "allowed_users[0]", f"{USER}, not 'alice'"),
@@ -499,6 +514,7 @@ VALID = st.fixed_dictionaries(
         "maximum_age": st.integers(int(SHORTEST), int(LONGEST)).map(format_duration),
         "rollout_timeout": st.integers(int(SHORTEST), int(LONGEST)).map(format_duration),
         "kubeconfig": st.just("") | LABELS.map(lambda name: f"/etc/{name}"),
+        "accepted_identities": st.dictionaries(USERS, st.sampled_from([IDENTITY, grouped(IDENTITY)]), max_size=3),
         "viewers": st.lists(USERS),
         "allowed_rooms": st.lists(LABELS.map(lambda name: f"!{name}:example.org")),
         "allowed_users": st.lists(USERS),
@@ -528,6 +544,7 @@ SPOILT: dict[str, Any] = {
     "maximum_age": "1d",
     "rollout_timeout": 300,
     "kubeconfig": "kubeconfig",
+    "accepted_identities": [ALICE],
     "viewers": ALICE,
     "allowed_rooms": "#a:b.c",
     "allowed_users": {},

@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -203,8 +204,12 @@ async def test_a_cross_signed_device_is_trusted_on_first_use(bot: Bot) -> None:
     alice = Person()
     await bot.meet(alice)
     fingerprint = str(alice.account.signing_key)
-    assert await bot.arrival(alice.encrypted()) == Arrival(True, Trust.CROSS_SIGNED_TOFU, "PHONE", fingerprint)
-    assert bot.queries == 1, "what is trusted needs no second look"
+    arrival = await bot.arrival(alice.encrypted())
+    assert replace(arrival, identity="") == Arrival(True, Trust.CROSS_SIGNED_TOFU, "PHONE", fingerprint)
+    assert len(arrival.identity) == 43
+    assert bot.queries == 2, "once when they met, once before the first command after a start"
+    await bot.arrival(alice.encrypted())
+    assert bot.queries == 2, "what is trusted needs no second look"
 
 
 async def test_the_device_is_the_one_of_the_session_and_not_the_one_that_the_message_claims(bot: Bot) -> None:
@@ -218,7 +223,7 @@ async def test_a_device_without_its_owners_signature_is_unverified_also_after_a_
     await bot.meet(alice, signed=False)
     arrival = await bot.arrival(alice.encrypted())
     assert (arrival.encrypted, arrival.trust, arrival.device) == (True, Trust.UNVERIFIED, "PHONE")
-    assert bot.queries == 2
+    assert bot.queries == 3
 
 
 async def test_where_an_unverified_device_is_enough_nobody_looks_twice(bot: Bot) -> None:
@@ -226,7 +231,7 @@ async def test_where_an_unverified_device_is_enough_nobody_looks_twice(bot: Bot)
     await bot.meet(alice, signed=False)
     arrival = await bot.arrival(alice.encrypted(), ACCEPTED[MinimumTrust.UNVERIFIED])
     assert arrival.trust is Trust.UNVERIFIED
-    assert bot.queries == 1
+    assert bot.queries == 2
 
 
 async def test_a_device_that_was_signed_since_is_trusted(bot: Bot) -> None:
@@ -242,7 +247,18 @@ async def test_another_identity_than_the_first_one_is_not_trusted(bot: Bot) -> N
     alice.reset_identity()
     bot.publish(alice)
     await bot.crypto._fetch_keys([alice.user], include_untracked=True)
-    assert (await bot.arrival(alice.encrypted())).trust is Trust.CROSS_SIGNED_UNTRUSTED
+    arrival = await bot.arrival(alice.encrypted())
+    assert arrival.trust is Trust.CROSS_SIGNED_UNTRUSTED
+    assert bot.queries == 4
+    await bot.arrivals.of(await bot.decrypted(alice.encrypted()), SIGNED, fetch=True, identity=arrival.identity)
+    assert bot.queries == 4, "an identity that is accepted by name needs no second look"
+
+
+async def test_a_device_that_was_signed_out_while_we_were_away_is_unknown(bot: Bot) -> None:
+    alice = Person()
+    await bot.meet(alice)
+    bot.publish(alice, devices=False)
+    assert (await bot.arrival(alice.encrypted())).trust is Trust.UNKNOWN_DEVICE
 
 
 async def test_a_device_that_is_not_there_is_unknown(bot: Bot) -> None:
