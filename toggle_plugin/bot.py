@@ -161,7 +161,8 @@ class ToggleBot(Plugin):
         answers = Answers(service, store, arrivals.own_device, self._cautions, self.log)
         self._undo.push_async_callback(answers.drain)
         commands = Commands(
-            Parts(self.client.mxid, lambda: self._in_force, answers, arrivals, rooms, outbox, self._join), self.log
+            Parts(self.client, self.client.mxid, lambda: self._in_force, answers, arrivals, rooms, outbox, self._join),
+            self.log,
         )
         self._undo.push_async_callback(commands.close)
         await commands.resume(await store.unfinished(), await store.newest_arrival())

@@ -6,14 +6,16 @@ itself, before anybody was asked who may have an answer.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from maubot.handlers import command, event
 from maubot.matrix import MaubotMessageEvent as MessageEvent
-from mautrix.client import SyncStream
+from mautrix.client import Client, SyncStream
 from mautrix.types import EncryptedEvent, EventID, EventType, Membership, MemberStateEventContent, StateEvent
 
 from . import render
@@ -29,6 +31,7 @@ from .rooms import Rooms
 from .settings import BareCommands, Settings
 from .strangers import Strangers
 from .trust import Arrivals
+from .undecryptable import Undecryptable
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _on = cast("Callable[[EventType], Callable[[_F], _F]]", event.on)
@@ -49,6 +52,7 @@ _text_command = cast("Callable[[Callable[..., Awaitable[None]]], command.Command
 class Parts:
     """What the handlers need of the others. `join` joins a room."""
 
+    client: Client
     own_user: str
     in_force: Callable[[], InForce]
     answers: Answers
@@ -67,6 +71,7 @@ class Commands:
         self._inbox = Inbox(parts.own_user)
         self._strangers = Strangers(log)
         self._intake = Intake(log)
+        self._undecryptable = Undecryptable(parts.client, self._cannot_read, log)
         self._closing = False
 
     @property
@@ -84,6 +89,8 @@ class Commands:
     @_on(EventType.ROOM_MESSAGE)
     async def message(self, evt: MessageEvent) -> None:
         """Bare words, and the prefix where maubot's own parser does not see it (white space before or behind it)."""
+        if self._policy().knows(evt.sender):
+            self._undecryptable.read(evt.event_id)
         if not self._inbox.counts(evt):
             return
         body = evt.content.body
@@ -100,6 +107,7 @@ class Commands:
         # Its place is where it came, also if its key comes later.
         self._inbox.number(evt.event_id)
         self._parts.arrivals.remember(evt)
+        self._intake.begin(self._read_late(evt, self._intake.hold()))
 
     @_on(EventType.ROOM_MEMBER)
     async def member(self, evt: StateEvent) -> None:
@@ -133,6 +141,7 @@ class Commands:
         """Cancel what runs and wait for it."""
         self._closing = True
         await self._intake.close()
+        await self._undecryptable.close()
         # maubot's decorator keeps every object it was bound to, at class level, for as long as the module lives.
         type(self).__dict__["prefixed"].__bound_copies__.pop(self, None)
 
@@ -187,6 +196,18 @@ class Commands:
             await reply.finish(render.went_wrong())
         finally:
             await reply.close()
+
+    async def _read_late(self, evt: EncryptedEvent, held: asyncio.Future[None]) -> None:
+        """See to it that `evt` is read, or answered; it is not settled before that, so a restart brings it again."""
+        fresh_for = evt.timestamp / 1000 + self._parts.in_force().settings.maximum_age - time.time()
+        try:
+            await self._undecryptable.look(evt, fresh_for)
+        except Exception:  # noqa: BLE001 - a boundary: in the background nobody else would say it
+            self._log.exception("event=%s room=%s user=%s outcome=error", evt.event_id, evt.room_id, evt.sender)
+        held.set_result(None)
+
+    async def _cannot_read(self, evt: EncryptedEvent) -> None:
+        await self._say(Anchor(evt.room_id, evt.event_id, evt.sender), render.undecryptable())
 
     async def _say(self, anchor: Anchor, text: str) -> None:
         reply = ProgressMessage(self._parts.outbox, anchor, self._log)

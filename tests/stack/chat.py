@@ -20,12 +20,14 @@ from mautrix.crypto.cross_signing_key import CrossSigningSeeds
 from mautrix.errors import DecryptionError, MatrixConnectionError
 from mautrix.types import (
     DeviceID,
+    DeviceIdentity,
     DeviceLists,
     DeviceOTKCount,
     EncryptedEvent,
     EventID,
     EventType,
     FilterID,
+    RequestedKeyInfo,
     RoomCreatePreset,
     RoomID,
     StateEvent,
@@ -91,6 +93,8 @@ class ChatClient:
             state_store=self._state,
         )
         self._crypto = OlmMachine(self._client, self._store, self._state)
+        self._crypto.allow_key_share = self._gives_key
+        self._keeps_keys = False
         self._client.crypto = self._crypto
         self._session_in_use = asyncio.Lock()  # held from sharing a session to the last byte encrypted with it
         self._waiting: dict[str, EncryptedEvent] = {}
@@ -322,6 +326,14 @@ class ChatClient:
         async with self._crypto._fetch_keys_lock:
             devices = await self._crypto._fetch_keys([UserID(user_id)], include_untracked=True)
         return await self._crypto.resolve_trust(devices[UserID(user_id)][DeviceID(device_id)])
+
+    def keep_keys(self) -> None:
+        """Answer no request for a room key any more."""
+        self._keeps_keys = True
+
+    async def _gives_key(self, _: DeviceIdentity, __: RequestedKeyInfo) -> bool:
+        """As clients on matrix-rust-sdk do: a device that had the session may have it again."""
+        return not self._keeps_keys
 
     async def rotate_session(self, room: str) -> None:
         """Use a new Megolm session for the next message to a room."""

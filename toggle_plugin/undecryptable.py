@@ -1,0 +1,175 @@
+"""Messages whose key has not come: wait for it, ask for it, and if it does not come in time, say so.
+
+Only for people whom we know: a stranger's message causes no request, no memory and no answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+from mautrix.client import Client
+from mautrix.errors import DecryptionError, DuplicateMessageIndex, SessionNotFound
+from mautrix.types import EncryptedEvent, EncryptedMegolmEventContent, Event, MessageEvent, RoomID
+
+GRACE = 3.0
+"""Seconds that a key may take that is on its way already."""
+LOOK = 0.5
+"""Seconds between two looks whether the key is there: mautrix tells only one of those who wait for a session."""
+MOST = 200
+"""Messages that wait for a key at a time; for more than these there is no waiting."""
+REMEMBERED = 1000
+"""Events that mautrix read which are remembered."""
+SAY_AGAIN = 60.0
+"""Seconds until the same room is told again."""
+
+T = TypeVar("T")
+
+
+class Undecryptable:
+    """Sees to it that a message which cannot be read is read later, or answered.
+
+    Args:
+        say: answers an event that stays unreadable.
+    """
+
+    def __init__(self, client: Client, say: Callable[[EncryptedEvent], Awaitable[None]], log: logging.Logger) -> None:
+        self._client = client
+        self._say = say
+        self._log = log
+        self._asked: dict[str, asyncio.Future[Any]] = {}
+        self._said: dict[str, float] = {}
+        self._read: OrderedDict[str, None] = OrderedDict()
+        self._lines: dict[str, list[str]] = {}
+        self._running: set[asyncio.Future[Any]] = set()
+
+    @property
+    def _waiting(self) -> int:
+        return sum(len(line) for line in self._lines.values())
+
+    async def look(self, event: EncryptedEvent, fresh_for: float) -> None:
+        """Return when `event` has been read by mautrix itself, or late by us, or is answered.
+
+        Args:
+            fresh_for: how many seconds a command in it would still be run.
+        """
+        if self._client.crypto is None or not isinstance(event.content, EncryptedMegolmEventContent):
+            return
+        if not await self._missing(event):
+            await self._unless_read(event)
+            return
+        line = self._lines.setdefault(str(event.content.session_id), [])
+        line.append(event.event_id)
+        try:
+            if self._waiting <= MOST and fresh_for > 0 and await self._comes(event, fresh_for, line):
+                await self._hand_over(event)
+                return
+        finally:
+            line.remove(event.event_id)
+            if not line:
+                self._lines.pop(str(event.content.session_id), None)
+        self._log.warning("event=%s room=%s user=%s key=missing", event.event_id, event.room_id, event.sender)
+        await self._say_so(event)
+
+    def read(self, event_id: str) -> None:
+        """mautrix handed over what it read in this event."""
+        self._read[event_id] = None
+        if len(self._read) > REMEMBERED:
+            self._read.popitem(last=False)
+
+    async def close(self) -> None:
+        """End what waits; what has begun in the crypto database is finished."""
+        requests = list(self._asked.values())
+        for request in requests:
+            request.cancel()
+        if requests:
+            # mautrix withdraws a request that is cut off, and a homeserver may be slow to take that.
+            await asyncio.wait(requests, timeout=1.0)
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _missing(self, event: EncryptedEvent) -> bool:
+        """Whether there is no key for it. Where there is one, mautrix itself hands it over, or rightly does not."""
+        try:
+            await self._whole(self._client.crypto.decrypt_megolm_event(event))
+        except SessionNotFound:
+            return True
+        except DuplicateMessageIndex:
+            return False  # a replay
+        except DecryptionError as error:
+            # The session began later than this message, or the message is not what it seems.
+            self._log.info("event=%s room=%s decryption=failed error=%r", event.event_id, event.room_id, error)
+            return "Failed to decrypt" in str(error)
+        return False
+
+    async def _unless_read(self, event: EncryptedEvent) -> None:
+        """Hand it over if the key came in the moment between mautrix' attempt and ours."""
+        await asyncio.sleep(LOOK)
+        if event.event_id not in self._read:
+            await self._hand_over(event)
+
+    async def _comes(self, event: EncryptedEvent, fresh_for: float, line: list[str]) -> bool:
+        """Wait for the key that is on its way, then for one that we ask for; and for our turn in `line`."""
+        deadline = time.monotonic() + fresh_for
+        grace = min(time.monotonic() + GRACE, deadline)
+        asked = False
+        while time.monotonic() < deadline:
+            await asyncio.sleep(LOOK)
+            if line[0] == event.event_id and not await self._missing(event):
+                return True
+            if not asked and time.monotonic() >= grace:
+                asked = True
+                self._ask(event, deadline - time.monotonic())
+        return False
+
+    def _ask(self, event: EncryptedEvent, seconds: float) -> None:
+        """Ask the sender's devices for the key, once for each session."""
+        session = str(event.content.session_id)
+        if session not in self._asked:
+            request = asyncio.ensure_future(self._request(event, seconds))
+            self._asked[session] = request
+            request.add_done_callback(lambda _: self._asked.pop(session, None))
+
+    async def _request(self, event: EncryptedEvent, seconds: float) -> None:
+        try:
+            devices = await self._whole(self._client.crypto.crypto_store.get_devices(event.sender)) or {}
+            if not devices:
+                return
+            self._log.info("event=%s room=%s key=requested devices=%d", event.event_id, event.room_id, len(devices))
+            await self._client.crypto.request_room_key(
+                RoomID(event.room_id),
+                event.content.sender_key,
+                event.content.session_id,
+                # mautrix is typed for lists, but takes out whoever answered as from a dict
+                from_devices=cast(Any, {event.sender: dict.fromkeys(devices)}),
+                timeout=max(1.0, seconds),
+            )
+        except Exception as error:  # noqa: BLE001 - a boundary: without the request the key may still come
+            self._log.warning("event=%s room=%s key=not_requested error=%r", event.event_id, event.room_id, error)
+
+    async def _hand_over(self, event: EncryptedEvent) -> None:
+        try:
+            decrypted = await self._whole(self._client.crypto.decrypt_megolm_event(event))
+        except DecryptionError:
+            return  # a replay
+        if not isinstance(decrypted, MessageEvent) or event.event_id in self._read:
+            return
+        self._log.info("event=%s room=%s key=came_late", event.event_id, event.room_id)
+        self._client.dispatch_event(cast(Event, decrypted), cast(Any, event).source)
+
+    async def _say_so(self, event: EncryptedEvent) -> None:
+        now = time.monotonic()
+        self._said = {room: at for room, at in self._said.items() if now - at < SAY_AGAIN}
+        if event.room_id not in self._said:
+            self._said[event.room_id] = now
+            await self._say(event)
+
+    async def _whole(self, work: Awaitable[T]) -> T:
+        """`work`, safe from our cancellation, which would leave a transaction of maubot's crypto database open."""
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
