@@ -13,11 +13,11 @@ from typing import cast
 
 from aiohttp.web import HTTPBadRequest
 from maubot.plugin_base import Plugin
-from mautrix.types import RoomID
 from mautrix.util.async_db import Database, UpgradeTable
 from mautrix.util.config import BaseProxyConfig
 from ruamel.yaml.error import YAMLError
 
+from .access import AccessPolicy
 from .account import Account
 from .answers import Answers, InForce
 from .commands import Commands, Parts
@@ -26,11 +26,13 @@ from .connection import Connection
 from .errors import SettingsError, SettingsProblem, summary
 from .follow import cancelled
 from .gaps import Gaps
+from .membership import Membership, autojoin_caution
 from .migrations import upgrade_table
 from .outbox import Outbox
 from .rooms import Rooms
 from .settings import Settings, cautions, parse_settings, read_settings
 from .store import Store
+from .strangers import Strangers
 from .sync import Sync
 from .toggle import ToggleService
 from .trust import Arrivals
@@ -52,6 +54,7 @@ class ToggleBot(Plugin):
     _undo: AsyncExitStack
     _account: Account
     _sync: Sync | None
+    _membership: Membership | None
     _other: str
     """Why this instance does nothing, if it is not the first on its account."""
 
@@ -66,6 +69,7 @@ class ToggleBot(Plugin):
     async def start(self) -> None:
         self._undo = AsyncExitStack()
         self._sync = None
+        self._membership = None
         self._other = ""
         self._account = Account(self.client, self.id)
         self._in_force = InForce(Settings(), (SettingsProblem("", "the instance is still starting"),))
@@ -100,6 +104,8 @@ class ToggleBot(Plugin):
         self.config.load_and_update()
         self._in_force = InForce(settings)
         self._log_problems("settings=accepted", cautions(settings))
+        if self._membership is not None:
+            self._membership.settings_changed()
 
     def _edited(self) -> object:
         try:
@@ -143,7 +149,7 @@ class ToggleBot(Plugin):
 
     def _cautions(self) -> Sequence[SettingsProblem]:
         """What works, but should be changed in maubot."""
-        found = [self._sync.caution if self._sync else ""]
+        found = [self._sync.caution if self._sync else "", autojoin_caution(self._account.joins_everything)]
         return [SettingsProblem("", text) for text in found if text]
 
     async def _wire(self) -> None:
@@ -160,10 +166,15 @@ class ToggleBot(Plugin):
         )
         answers = Answers(service, store, arrivals.own_device, self._cautions, self.log)
         self._undo.push_async_callback(answers.drain)
-        commands = Commands(
-            Parts(self.client, self.client.mxid, lambda: self._in_force, answers, arrivals, rooms, outbox, self._join),
-            self.log,
+        strangers = Strangers(self.log)
+        self._membership = Membership(
+            self._account, lambda: AccessPolicy(self._in_force.settings), store, strangers, self.log
         )
+        self._undo.push_async_callback(self._membership.close)
+        parts = Parts(
+            self.client, self.client.mxid, lambda: self._in_force, answers, arrivals, rooms, outbox, strangers
+        )
+        commands = Commands(parts, self.log)
         self._undo.push_async_callback(commands.close)
         await commands.resume(await store.unfinished(), await store.newest_arrival())
         self.register_handler_class(commands)
@@ -171,12 +182,11 @@ class ToggleBot(Plugin):
         self._sync = Sync(self._account, gaps, commands.settled, self.log)
         self._undo.push_async_callback(self._sync.close)
         self._sync.start()
+        self.register_handler_class(self._membership)
+        self._membership.start()
         # In the background, for it may wait for the network, and so far only the log needs it.
         first_contact = asyncio.create_task(self._connection.try_now())
         self._undo.push_async_callback(cancelled, first_contact)
-
-    async def _join(self, room: str) -> None:
-        await self.client.join_room(RoomID(room), max_retries=2)
 
     async def _not_ready(self) -> Sequence[str]:
         if self._other:

@@ -15,11 +15,11 @@ from typing import Any, TypeVar, cast
 
 from maubot.handlers import command, event
 from maubot.matrix import MaubotMessageEvent as MessageEvent
-from mautrix.client import Client, SyncStream
-from mautrix.types import EncryptedEvent, EventID, EventType, Membership, MemberStateEventContent, StateEvent
+from mautrix.client import Client
+from mautrix.types import EncryptedEvent, EventID, EventType
 
 from . import render
-from .access import ACCEPTED, AccessPolicy, Ignored
+from .access import ACCEPTED, AccessPolicy
 from .answers import Answers, InForce, Line
 from .grammar import Fault, Misunderstood, parse, strip_prefix
 from .inbox import Inbox
@@ -50,7 +50,7 @@ _text_command = cast("Callable[[Callable[..., Awaitable[None]]], command.Command
 
 @dataclass(frozen=True)
 class Parts:
-    """What the handlers need of the others. `join` joins a room."""
+    """What the handlers need of the others."""
 
     client: Client
     own_user: str
@@ -59,7 +59,7 @@ class Parts:
     arrivals: Arrivals
     rooms: Rooms
     outbox: Outbox
-    join: Callable[[str], Awaitable[object]]
+    strangers: Strangers
 
 
 class Commands:
@@ -69,7 +69,7 @@ class Commands:
         self._parts = parts
         self._log = log
         self._inbox = Inbox(parts.own_user)
-        self._strangers = Strangers(log)
+        self._strangers = parts.strangers
         self._intake = Intake(log)
         self._undecryptable = Undecryptable(parts.client, self._cannot_read, log)
         self._closing = False
@@ -109,23 +109,6 @@ class Commands:
         self._parts.arrivals.remember(evt)
         self._intake.begin(self._read_late(evt, self._intake.hold()))
 
-    @_on(EventType.ROOM_MEMBER)
-    async def member(self, evt: StateEvent) -> None:
-        """Invites, accepted from those who may command us, into the rooms where they may."""
-        content = evt.content
-        if evt.state_key != self._parts.own_user or not isinstance(content, MemberStateEventContent):
-            return
-        # Once we have joined, the room's timeline holds the invite again.
-        pending = getattr(evt, "source", SyncStream.INTERNAL) & SyncStream.INVITED_ROOM
-        if content.membership != Membership.INVITE or not pending:
-            return
-        for inviter in _inviters(evt):
-            decision = self._policy().invitation(inviter, evt.room_id)
-            if isinstance(decision, Ignored):
-                self._strangers.ignored("invite", inviter, evt.room_id, decision.setting)
-                return
-        self._intake.begin(self._join(evt.sender, evt.room_id))
-
     async def resume(self, unfinished: Sequence[AuditEntry], newest: int) -> None:
         """Go on with what was under way when the process died; call it before any new line comes."""
         self._inbox.after(newest)
@@ -144,13 +127,6 @@ class Commands:
         await self._undecryptable.close()
         # maubot's decorator keeps every object it was bound to, at class level, for as long as the module lives.
         type(self).__dict__["prefixed"].__bound_copies__.pop(self, None)
-
-    async def _join(self, user: str, room: str) -> None:
-        try:
-            await self._parts.join(room)
-            self._log.info("joined room=%s invited_by=%s", room, user)
-        except Exception as error:  # noqa: BLE001 - a boundary: whatever the homeserver said, it is the administrator's to read
-            self._log.warning("join=failed room=%s invited_by=%s error=%r", room, user, error)
 
     def _policy(self) -> AccessPolicy:
         return AccessPolicy(self._parts.in_force().settings)
@@ -275,13 +251,6 @@ class Commands:
         elif bare:
             prefix = ""
         return Line(Anchor.of(evt), requester, parsed, prefix, evt.timestamp, self._inbox.number(evt.event_id))
-
-
-def _inviters(evt: StateEvent) -> list[str]:
-    """Everybody who is said to have made us a member: a remote homeserver can put a false one before the real one."""
-    others = (evt.unsigned.invite_room_state or []) if evt.unsigned else []
-    ours = [other for other in others if (other.type.t, other.state_key) == ("m.room.member", evt.state_key)]
-    return [evt.sender, *(other.sender for other in ours)]
 
 
 def _taken_by_maubot(body: str, word: str) -> bool:

@@ -12,8 +12,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from mautrix.api import Method
+from mautrix.api import Path as Route
 from mautrix.client import Client, SyncStream
 from mautrix.crypto import OlmMachine, PgCryptoStateStore, PgCryptoStore
 from mautrix.crypto.cross_signing_key import CrossSigningSeeds
@@ -139,18 +141,30 @@ class ChatClient:
     # Rooms
 
     async def create_room(
-        self, *, encrypted: bool = True, invite: Sequence[str] = (), direct: bool = False, name: str | None = None
+        self,
+        *,
+        encrypted: bool = True,
+        invite: Sequence[str] = (),
+        direct: bool = False,
+        name: str | None = None,
+        public: bool = False,
     ) -> str:
-        """Make a private room and give back its ID."""
+        """Make a room, by default a private one, and give back its ID."""
         return str(
             await self._client.create_room(
-                preset=RoomCreatePreset.PRIVATE,
+                preset=RoomCreatePreset.PUBLIC if public else RoomCreatePreset.PRIVATE,
                 name=name,
                 is_direct=direct,
                 invitees=[UserID(user) for user in invite],
                 initial_state=[ENCRYPTION] if encrypted else [],
             )
         )
+
+    async def upgrade_room(self, room: str) -> str:
+        """Replace a room by another with the same people allowed in, as clients do; the new one's ID."""
+        path = Route.v3.rooms[RoomID(room)].upgrade
+        answer = await self._client.api.request(Method.POST, path, {"new_version": "10"})
+        return str(cast("dict[str, Any]", answer)["replacement_room"])
 
     async def invite(self, room: str, user_id: str) -> None:
         await self._client.invite_user(RoomID(room), UserID(user_id))

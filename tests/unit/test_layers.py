@@ -18,7 +18,7 @@ ROWS = (
     {"bot", "connection"},
     {
         *("commands", "answers", "sync", "inbox", "trust", "progress", "outbox", "rooms"),
-        *("strangers", "config", "web", "account", "gaps", "intake", "undecryptable"),
+        *("strangers", "config", "web", "account", "gaps", "intake", "undecryptable", "membership"),
     },
     {"toggle", "follow"},
     {"workloads", "api_failures", "api_objects", "credentials", "store", "migrations"},

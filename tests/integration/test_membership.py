@@ -1,0 +1,142 @@
+"""Rooms: invites that wait, rooms that are left, upgrades that are followed and those that are not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.integration.conversation import ask, room_of
+from tests.stack.chat import ChatClient
+from tests.stack.stack import Servers, Stack
+
+
+@pytest.fixture
+async def stack(servers: Servers) -> AsyncIterator[Stack]:
+    async with servers.stack(sync=False) as stack:
+        yield stack
+
+
+async def joined_rooms(stack: Stack) -> set[str]:
+    """The rooms that the homeserver says the bot is in."""
+    headers = {"Authorization": f"Bearer {stack.bot.access_token}"}
+    url = f"{stack.synapse.url}/_matrix/client/v3/joined_rooms"
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as response:
+        return set((await response.json())["joined_rooms"])
+
+
+async def wait_left(stack: Stack, person: ChatClient, room: str) -> None:
+    for _ in range(100):
+        if room not in await joined_rooms(stack):
+            return
+        await person.settle(0.1)
+    raise AssertionError("the bot is still there")
+
+
+async def test_an_invite_that_came_while_we_were_down_is_accepted(stack: Stack, alice: ChatClient) -> None:
+    await stack.maubot.stop()
+    room = await alice.create_room(encrypted=True, invite=[stack.bot_id])
+    await stack.maubot.run()
+    await alice.wait_membership(room, stack.bot_id)
+    assert "is off" in (await ask(alice, room, "status")).body
+
+
+async def test_an_invite_waits_until_its_sender_may_invite(stack: Stack, alice: ChatClient) -> None:
+    bob = await stack.person("bob")
+    room = await bob.create_room(encrypted=True, invite=[stack.bot_id])
+    await bob.settle(1.5)
+    assert await joined_rooms(stack) == set()
+    await stack.settings(allowed_users=[alice.user_id, bob.user_id])
+    await bob.wait_membership(room, stack.bot_id)
+
+
+async def test_strangers_invites_are_asked_nothing_about(stack: Stack, alice: ChatClient, room: str) -> None:
+    mallory = await stack.person("mallory")
+    for _ in range(5):
+        await mallory.create_room(encrypted=False, invite=[stack.bot_id])
+    assert "is off" in (await ask(alice, room, "status")).body
+    assert await joined_rooms(stack) == {room}
+    await stack.maubot.restart()
+    await ask(alice, room, "status")
+    assert await joined_rooms(stack) == {room}
+
+
+async def test_a_room_without_anybody_whom_we_know_is_left(stack: Stack, alice: ChatClient) -> None:
+    mallory = await stack.person("mallory")
+    room = await room_of(stack, alice, mallory)
+    await ask(alice, room, "!toggle status")
+    await alice.leave(room)
+    await wait_left(stack, mallory, room)
+    assert await stack.rows("SELECT * FROM joined_room") == []
+
+
+async def test_a_room_is_left_when_its_people_are_taken_out_of_the_settings(stack: Stack, alice: ChatClient) -> None:
+    bob = await stack.person("bob")
+    await stack.settings(allowed_users=[alice.user_id, bob.user_id])
+    room, other = await stack.room_with_bot(bob), await stack.room_with_bot(alice)
+    await stack.settings(allowed_users=[alice.user_id])
+    await wait_left(stack, bob, room)
+    assert await joined_rooms(stack) == {other}
+
+
+async def test_a_room_that_somebody_else_joined_for_us_is_not_left(stack: Stack, alice: ChatClient) -> None:
+    mallory = await stack.person("mallory")
+    room = await mallory.create_room(encrypted=False, invite=[stack.bot_id])
+    headers = {"Authorization": f"Bearer {stack.bot.access_token}"}
+    async with aiohttp.ClientSession() as session:
+        await session.post(f"{stack.synapse.url}/_matrix/client/v3/join/{room}", headers=headers, json={})
+    await stack.settings(maximum_age="3m")
+    await alice.settle(1.5)
+    assert await joined_rooms(stack) == {room}
+
+
+async def test_an_upgrade_by_somebody_whom_we_know_is_followed(stack: Stack, alice: ChatClient) -> None:
+    room = await stack.room_with_bot(alice, public=True)
+    await ask(alice, room, "status")
+    replacement = await alice.upgrade_room(room)
+    await alice.wait_membership(replacement, stack.bot_id)
+    assert "is off" in (await ask(alice, replacement, "status")).body
+
+
+async def test_an_upgrade_into_a_room_that_is_not_allowed_is_not_followed(
+    stack: Stack, alice: ChatClient, room: str
+) -> None:
+    await stack.settings(allowed_rooms=[room])
+    await ask(alice, room, "status")
+    replacement = await alice.upgrade_room(room)
+    await alice.settle(2.0)
+    assert replacement not in await joined_rooms(stack)
+    assert any("ignored=upgrade" in line and replacement in line for line in stack.instance_log())
+
+
+async def test_a_strangers_upgrade_is_not_followed(stack: Stack, alice: ChatClient) -> None:
+    mallory = await stack.person("mallory")
+    room = await stack.room_with_bot(alice, public=True)
+    await mallory.join(room)
+    await ask(alice, room, "!toggle status")
+    power: dict[str, Any] = {"users": {mallory.user_id: 100}}
+    await alice.send_state(room, "m.room.power_levels", power)
+    replacement = await mallory.upgrade_room(room)
+    await alice.settle(2.0)
+    assert replacement not in await joined_rooms(stack)
+
+
+async def test_a_false_upgrade_is_left_again(stack: Stack, alice: ChatClient, room: str) -> None:
+    mallory = await stack.person("mallory")
+    await ask(alice, room, "status")
+    trap = await mallory.create_room(encrypted=False, public=True)
+    await alice.send_state(room, "m.room.tombstone", {"body": "moved", "replacement_room": trap})
+    await alice.settle(0.5)
+    await wait_left(stack, alice, trap)
+    assert any(f"left room={trap}" in line for line in stack.instance_log())
+
+
+async def test_autojoin_is_cautioned_of(servers: Servers) -> None:
+    async with servers.stack(sync=False, autojoin=True) as stack:
+        alice = await stack.person("alice")
+        room = await stack.room_with_bot(alice)
+        assert "switch Autojoin off for this client in maubot" in (await ask(alice, room, "check")).body
+        _, answer = await stack.readyz()
+        assert any("Autojoin" in caution for caution in answer["cautions"])

@@ -1,0 +1,269 @@
+"""Which rooms we are in: invites that we accept, upgrades that we follow, rooms that we leave again.
+
+maubot's own handler follows whatever a tombstone names, even with `autojoin` off, so it is put aside while we run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Protocol, TypeVar, cast
+
+from maubot.handlers import event
+from mautrix.client import SyncStream
+from mautrix.errors import MForbidden
+from mautrix.types import EventType, FilterID, MemberStateEventContent, RoomID, StateEvent
+from mautrix.types import Membership as State
+
+from .access import AccessPolicy, Ignored
+from .account import Account
+from .strangers import Strangers
+
+PATIENCE = 60.0
+"""Seconds for one request; joining a large room takes a homeserver long."""
+TRIES = 5
+AGAIN = 3.0
+"""Seconds until the second try; each next pause is twice as long."""
+ONLY_INVITES = FilterID(
+    json.dumps(
+        {
+            "room": {
+                "timeline": {"limit": 0, "types": []},
+                "state": {"types": []},
+                "ephemeral": {"types": []},
+                "account_data": {"types": []},
+            },
+            "presence": {"types": []},
+            "account_data": {"types": []},
+        }
+    )
+)
+AUTOJOIN_ON = (
+    "maubot accepts every invite for this client, so anybody can pull me into a room: "
+    "switch Autojoin off for this client in maubot"
+)
+
+T = TypeVar("T")
+_F = TypeVar("_F", bound=Callable[..., Any])
+_on = cast("Callable[[EventType], Callable[[_F], _F]]", event.on)
+"""maubot's decorator returns the method that it marks, but is typed for another use."""
+
+
+class JoinedRooms(Protocol):
+    """Remembers the rooms that we joined: others are the administrator's, or another plugin's."""
+
+    async def joined(self, room: str) -> None: ...
+    async def left(self, room: str) -> None: ...
+    async def joined_rooms(self) -> list[str]: ...
+
+
+def autojoin_caution(on: bool) -> str:
+    """What to change about maubot's `autojoin`, or nothing."""
+    return AUTOJOIN_ON if on else ""
+
+
+def inviters(state: Iterable[Any], own_user: str) -> list[str]:
+    """Everybody who is said to have made us a member: a remote homeserver can put a false one before the real one."""
+    ours = (item for item in state if isinstance(item, dict) and item.get("type") == "m.room.member")
+    return [str(item.get("sender")) for item in ours if item.get("state_key") == own_user]
+
+
+class Membership:
+    """Registered with maubot as a handler class; `start` begins, `close` ends what it does by itself.
+
+    Args:
+        policy: the rules that hold now.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        policy: Callable[[], AccessPolicy],
+        rooms: JoinedRooms,
+        strangers: Strangers,
+        log: logging.Logger,
+    ) -> None:
+        self._account = account
+        self._client = account.client
+        self._policy = policy
+        self._rooms = rooms
+        self._strangers = strangers
+        self._log = log
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._joining: set[str] = set()
+        self._put_aside: Any = None
+
+    def start(self) -> None:
+        """Put maubot's own handler aside, and look at what came while we were away."""
+        handlers = self._client.event_handlers.get(EventType.ROOM_TOMBSTONE, {})
+        entry = self._account.entry
+        if entry is not None and entry._handle_tombstone in handlers:
+            self._put_aside = entry._handle_tombstone
+            self._client.remove_event_handler(EventType.ROOM_TOMBSTONE, self._put_aside)
+        self.settings_changed()
+
+    def settings_changed(self) -> None:
+        """Look at everything anew: who was a stranger may be none now, and the other way round."""
+        self._begin(self._look_around())
+
+    async def close(self) -> None:
+        if self._put_aside is not None:
+            self._client.add_event_handler(EventType.ROOM_TOMBSTONE, self._put_aside)
+            self._put_aside = None
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @_on(EventType.ROOM_MEMBER)
+    async def member(self, evt: StateEvent) -> None:
+        """Invites, accepted from those who may command us, into the rooms where they may; and who leaves."""
+        content = evt.content
+        if not isinstance(content, MemberStateEventContent) or evt.state_key is None:
+            return
+        source = getattr(evt, "source", SyncStream.INTERNAL)
+        if evt.state_key == self._client.mxid:
+            # Once we have joined, the room's timeline holds the invite again.
+            if content.membership == State.INVITE and source & SyncStream.INVITED_ROOM:
+                others = (evt.unsigned.invite_room_state or []) if evt.unsigned else []
+                ours = [o for o in others if (o.type.t, o.state_key) == ("m.room.member", evt.state_key)]
+                self._invited(evt.room_id, [evt.sender, *(other.sender for other in ours)])
+            elif content.membership in (State.LEAVE, State.BAN):
+                self._begin(self._rooms.left(evt.room_id))
+        elif content.membership in (State.LEAVE, State.BAN) and self._policy().knows(evt.state_key):
+            self._begin(self._leave_if_forlorn([evt.room_id]))
+
+    @_on(EventType.ROOM_TOMBSTONE)
+    async def tombstone(self, evt: StateEvent) -> None:
+        """An upgrade, followed into a room that is allowed, if people whom we know made it."""
+        replacement = str(getattr(evt.content, "replacement_room", "") or "")
+        if evt.state_key != "" or not replacement:
+            return
+        decision = self._policy().invitation(evt.sender, replacement)
+        if isinstance(decision, Ignored):
+            self._strangers.ignored("upgrade", evt.sender, replacement, decision.setting)
+            return
+        self._begin(self._follow(evt.room_id, replacement, evt.sender))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Invites
+
+    def _invited(self, room: str, by: list[str]) -> None:
+        for inviter in by:
+            decision = self._policy().invitation(inviter, room)
+            if isinstance(decision, Ignored):
+                self._strangers.ignored("invite", inviter, room, decision.setting)
+                return
+        if by and room not in self._joining:
+            self._joining.add(room)
+            self._begin(self._accept(room, by[0]))
+
+    async def _accept(self, room: str, by: str) -> None:
+        try:
+            if await self._join(room, [], f"invited_by={by}"):
+                await self._leave_if_forlorn([room])
+        finally:
+            self._joining.discard(room)
+
+    async def _join(self, room: str, servers: list[str], why: str) -> bool:
+        # Before it is done: a room that a crash let us forget would never be left.
+        await self._rooms.joined(room)
+        joined: bool | None = None
+        for attempt in range(TRIES):
+            joined = await self._joined(room, servers, why)
+            if joined is not None:
+                break
+            await asyncio.sleep(AGAIN * 2**attempt)
+        if not joined:
+            await self._rooms.left(room)
+        return bool(joined)
+
+    async def _joined(self, room: str, servers: list[str], why: str) -> bool | None:
+        """Whether it was joined; None if it may be later."""
+        try:
+            await self._bounded(self._client.join_room(RoomID(room), servers=servers or None, max_retries=0))
+        except MForbidden as error:
+            # As after the upgrade of a private room: clients send an invite then.
+            self._log.info("join=refused room=%s %s error=%r", room, why, error)
+            return False
+        except Exception as error:  # noqa: BLE001 - a boundary: what the homeserver says is the administrator's to read
+            self._log.warning("join=failed room=%s %s error=%r", room, why, error)
+            return None
+        self._log.info("joined room=%s %s", room, why)
+        return True
+
+    async def _look_around(self) -> None:
+        """The invites that wait, and the rooms where nobody may be left who may command us."""
+        for attempt in range(TRIES):
+            if await self._looked_around():
+                return
+            await asyncio.sleep(AGAIN * 2**attempt)
+
+    async def _looked_around(self) -> bool:
+        try:
+            # Synapse answers the same question out of its cache for two minutes. A sync from the beginning never waits,
+            # so its timeout can make each a question of its own.
+            nonce = round(time.time() * 10) % 20_000
+            self._pending(await self._bounded(self._client.sync(timeout=nonce, filter_id=ONLY_INVITES)))
+            await self._leave_if_forlorn(await self._rooms.joined_rooms())
+        except Exception as error:  # noqa: BLE001 - a boundary: in the background nobody else would say it
+            self._log.info("invites=unknown error=%r", error)
+            return False
+        return True
+
+    def _pending(self, data: Any) -> None:
+        for room, content in data.get("rooms", {}).get("invite", {}).items():
+            state = content.get("invite_state", {}).get("events", [])
+            self._invited(room, inviters(state, self._client.mxid))
+
+    # Rooms that are left
+
+    async def _leave_if_forlorn(self, rooms: list[str]) -> None:
+        """Leave those of `rooms` that we joined and that nobody is in any more whom we know."""
+        try:
+            ours = set(await self._rooms.joined_rooms())
+            for room in rooms:
+                if room in ours and await self._forlorn(room):
+                    await self._leave(room, "nobody whom I know is in it")
+        except Exception as error:  # noqa: BLE001 - a boundary: not knowing means that nothing is left
+            self._log.info("rooms=%s members=unknown error=%r", len(rooms), error)
+
+    async def _forlorn(self, room: str) -> bool:
+        members = await self._bounded(self._client.get_joined_members(RoomID(room)))
+        policy = self._policy()
+        return not any(policy.knows(member) for member in members)
+
+    async def _leave(self, room: str, why: str) -> None:
+        await self._bounded(self._client.leave_room(RoomID(room)))
+        await self._rooms.left(room)
+        self._log.info("left room=%s why=%r", room, why)
+
+    # Upgrades
+
+    async def _follow(self, old: str, new: str, sender: str) -> None:
+        server = sender.split(":", 1)[1] if ":" in sender else ""
+        if not await self._join(new, [server] if server else [], f"upgraded_from={old} by={sender}"):
+            return
+        try:
+            create: Any = await self._bounded(
+                self._client.get_state_event(RoomID(new), EventType.ROOM_CREATE, format="event")
+            )
+            predecessor = getattr(create.content, "predecessor", None)
+            same = predecessor is not None and predecessor.room_id == old
+            why = "" if same and self._policy().knows(create.sender) else "it is not the upgrade that it claims to be"
+        except Exception as error:  # noqa: BLE001 - a boundary: what cannot be found out is not trusted
+            why = f"its creator is not known ({type(error).__name__})"
+        if why:
+            await self._leave(new, why)
+
+    @staticmethod
+    async def _bounded(request: Awaitable[T]) -> T:
+        # mautrix waits for five minutes
+        return await asyncio.wait_for(request, PATIENCE)
