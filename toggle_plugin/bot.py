@@ -31,6 +31,7 @@ from .migrations import upgrade_table
 from .outbox import Outbox
 from .rooms import Rooms
 from .settings import Settings, cautions, parse_settings, read_settings
+from .shutdown import OrderlyShutdown
 from .store import Store
 from .strangers import Strangers
 from .sync import Sync
@@ -75,6 +76,9 @@ class ToggleBot(Plugin):
         self._in_force = InForce(Settings(), (SettingsProblem("", "the instance is still starting"),))
         self._connection = Connection(lambda: self._in_force.settings.kubeconfig, self.log)
         self._undo.push_async_callback(self._connection.close)
+        shutdown = OrderlyShutdown(self.log)
+        self._undo.callback(shutdown.remove)
+        shutdown.install()
         self.register_handler_class(Readiness(self._not_ready, self._cautions))
         try:
             self._load_settings()

@@ -96,6 +96,8 @@ class Connection:
         except ClusterError as error:
             return type(error).__name__
         except Exception:  # noqa: BLE001 - a boundary: in the background nobody else would say it
+            if self._closed:
+                return NotConfigured.__name__  # a question that met the end of the connection
             self._log.exception("cluster=unavailable")
             return "broken, see the log"
         return ""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.integration.conversation import ask, audited, told
@@ -23,18 +25,28 @@ def tracebacks(stack: Stack) -> list[str]:
     return [line for line in stack.instance_log() if "Traceback" in line or "[ERROR" in line]
 
 
-async def test_a_reload_during_a_roll_out_is_told_and_leaves_one_set_of_handlers(
+@pytest.fixture
+async def own_sync(servers: Servers) -> AsyncIterator[Stack]:
+    """A stack whose sync loop is ours."""
+    async with servers.stack(sync=False) as stack:
+        yield stack
+
+
+async def test_a_reload_during_a_roll_out_is_told_and_gone_on_with_by_one_set_of_handlers(
     stack: Stack, alice: ChatClient, room: str
 ) -> None:
     stack.cluster.behave("demo", "web", outcome=Outcome.NEVER_READY)
     event = await alice.send(room, "start")
     reply = await alice.wait_text(await alice.wait_reply(event), "is starting")
-    await stack.api.reload_plugin(PLUGIN)
-    await alice.wait_text(reply, "no longer follow")
-    row = await audited(stack, alice, event)
-    assert (row["outcome"], row["replicas_before"], row["replicas_after"]) == ("interrupted", 0, 1)
-
+    for _ in range(3):
+        await stack.api.reload_plugin(PLUGIN)
+    assert any("I tell you when I am back" in text for text in reply.history)
     stack.cluster.behave("demo", "web", outcome=Outcome.NORMAL)
+    await alice.wait_text(reply, "is running")
+    row = await audited(stack, alice, event)
+    assert (row["outcome"], row["replicas_before"], row["replicas_after"]) == ("done", 0, 1)
+    assert [message for message in alice.timeline.replies(event) if not message.mentions] == [reply]
+    assert len(stack.cluster.asked("PATCH")) == 1
     again = await alice.send(room, "stop")
     await alice.wait_text(await alice.wait_reply(again), "is off")
     await alice.settle()
@@ -77,7 +89,7 @@ async def test_a_stop_in_the_middle_of_a_roll_out_ends_cleanly(stack: Stack, ali
     stack.cluster.behave("demo", "web", outcome=Outcome.NEVER_READY)
     reply = await ask(alice, room, "start")
     await stack.api.change_instance(stack.instance, started=False)
-    await alice.wait_text(reply, "no longer follow")
+    await alice.wait_text(reply, "I tell you when I am back")
     assert stack.cluster.open_watches == 0
     assert tracebacks(stack) == []
 
@@ -177,5 +189,47 @@ async def test_sigterm_in_the_middle_of_a_roll_out_ends_maubot_in_five_seconds(t
         stack.cluster.behave("demo", "web", outcome=Outcome.NEVER_READY)
         reply = await ask(alice, room, "start")
         await asyncio.wait_for(servers.maubot.stop(), 5)
-        await alice.wait_text(reply, "no longer follow")
+        await alice.wait_text(reply, "I tell you when I am back")
         assert tracebacks(stack) == []
+
+
+async def test_a_client_that_was_disabled_and_enabled_answers_once(own_sync: Stack) -> None:
+    alice = await own_sync.person("alice")
+    room = await own_sync.room_with_bot(alice)
+    await ask(alice, room, "status")
+    for started in (False, True, False, True):
+        await own_sync.api.change_client(own_sync.bot_id, started=started)
+    event = await alice.send(room, "status")
+    assert "is off" in (await alice.wait_reply(event)).body
+    await alice.settle()
+    assert len(alice.timeline.replies(event)) == 1
+    assert tracebacks(own_sync) == []
+
+
+async def probe(url: str, until: asyncio.Event) -> None:
+    """Ask all the time, as probes do, only more often."""
+    async with aiohttp.ClientSession() as session:
+        while not until.is_set():
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.get(url) as response:
+                    await response.read()
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_sigterm_ends_maubot_in_five_seconds_whatever_goes_on(tmp_path: Path, sync: bool) -> None:
+    async with maubot_with(tmp_path, {}) as servers, servers.stack(sync=sync, tidy=False) as stack:
+        alice = await stack.person("alice")
+        room = await stack.room_with_bot(alice)
+        await ask(alice, room, "status")
+        url = f"{stack.maubot.url}/_matrix/maubot/plugin/{stack.instance}/readyz"
+        for _ in range(3):
+            enough = asyncio.Event()
+            probing = asyncio.ensure_future(probe(url, enough))
+            asking = [asyncio.ensure_future(alice.send(room, "status")) for _ in range(5)]
+            await asyncio.sleep(0.2)
+            await asyncio.wait_for(servers.maubot.stop(), 5)
+            enough.set()
+            await asyncio.gather(probing, *asking)
+            assert tracebacks(stack) == []
+            await servers.maubot.run()

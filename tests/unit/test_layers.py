@@ -18,7 +18,7 @@ ROWS = (
     {"bot", "connection"},
     {
         *("commands", "answers", "sync", "inbox", "trust", "progress", "outbox", "rooms"),
-        *("strangers", "config", "web", "account", "gaps", "intake", "undecryptable", "membership"),
+        *("strangers", "config", "web", "account", "gaps", "intake", "undecryptable", "membership", "shutdown"),
     },
     {"toggle", "follow"},
     {"workloads", "api_failures", "api_objects", "credentials", "store", "migrations"},
