@@ -36,7 +36,7 @@ from .store import Store
 from .strangers import Strangers
 from .sync import Sync
 from .toggle import ToggleService
-from .trust import Arrivals
+from .trust import Arrivals, OwnKeys
 from .web import Readiness
 
 LOG_REACHES_UI = 0.25
@@ -54,6 +54,7 @@ class ToggleBot(Plugin):
     _connection: Connection
     _undo: AsyncExitStack
     _account: Account
+    _own_keys: OwnKeys | None
     _sync: Sync | None
     _membership: Membership | None
     _other: str
@@ -73,6 +74,7 @@ class ToggleBot(Plugin):
         self._membership = None
         self._other = ""
         self._account = Account(self.client, self.id)
+        self._own_keys = None
         self._in_force = InForce(Settings(), (SettingsProblem("", "the instance is still starting"),))
         self._connection = Connection(lambda: self._in_force.settings.kubeconfig, self.log)
         self._undo.push_async_callback(self._connection.close)
@@ -190,7 +192,9 @@ class ToggleBot(Plugin):
         self._membership.start()
         # In the background, for it may wait for the network, and so far only the log needs it.
         first_contact = asyncio.create_task(self._connection.try_now())
-        self._undo.push_async_callback(cancelled, first_contact)
+        self._own_keys = OwnKeys(self.client, store.first_fingerprint, self.log)
+        own_keys = asyncio.create_task(self._own_keys.trouble())
+        self._undo.push_async_callback(cancelled, first_contact, own_keys)
 
     async def _not_ready(self) -> Sequence[str]:
         if self._other:
@@ -199,7 +203,9 @@ class ToggleBot(Plugin):
         reasons = [f"settings: {problem.path or problem.text}" for problem in self._in_force.problems]
         if self._sync is not None and self._sync.trouble:
             reasons.append(f"sync: {self._sync.trouble}")
-        if self.client.crypto is None:
-            reasons.append("encryption: give this client a device ID in maubot, then restart the instance")
+        if self._account.replaced:
+            return reasons
+        if self._own_keys is not None and (lost := await self._own_keys.trouble()):
+            reasons.append(f"encryption: {lost}")
         trouble = await self._connection.trouble()
         return [*reasons, f"cluster: {trouble}"] if trouble else reasons

@@ -45,7 +45,7 @@ async def upgrade_v1(conn: Connection) -> None:
     )
 
 
-@_register(description="What it takes to finish a command after a crash, and the rooms that we joined")
+@_register(description="What it takes to finish a command after a crash; the rooms that we joined; our own devices")
 async def upgrade_v2(conn: Connection) -> None:
     # Rows from before that have not ended lack what it takes to finish them.
     await conn.execute("UPDATE command SET outcome='interrupted' WHERE outcome=''")
@@ -59,3 +59,4 @@ async def upgrade_v2(conn: Connection) -> None:
         await conn.execute(f"ALTER TABLE command ADD COLUMN {column}")
     await conn.execute("CREATE INDEX command_open ON command (arrival) WHERE outcome = ''")
     await conn.execute("CREATE TABLE joined_room (room_id TEXT PRIMARY KEY)")
+    await conn.execute("CREATE TABLE own_device (device_id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL)")

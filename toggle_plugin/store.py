@@ -127,6 +127,13 @@ class Store:
         count = await self._whole(self._database.fetchval(query, ref.kind, ref.namespace, ref.name))
         return None if count is None else int(count)
 
+    async def first_fingerprint(self, device: str, fingerprint: str) -> str:
+        """The fingerprint that our device `device` had first; from now on that is `fingerprint`, if it is new."""
+        query = "INSERT INTO own_device (device_id, fingerprint) VALUES ($1, $2) ON CONFLICT (device_id) DO NOTHING"
+        await self._whole(self._database.execute(query, device, fingerprint))
+        query = "SELECT fingerprint FROM own_device WHERE device_id=$1"
+        return str(await self._whole(self._database.fetchval(query, device)))
+
     async def joined(self, room: str) -> None:
         """Remember that it was we who joined `room`."""
         await self._whole(

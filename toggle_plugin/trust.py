@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -30,6 +31,8 @@ from .models import Trust
 
 REFRESH = 10.0
 """Seconds that a person's keys may take to come; without them, what was known of them holds."""
+OWN_KEYS_EVERY = 30.0
+"""Seconds that an answer about our own keys holds."""
 KEEP = 256
 """Encrypted events that wait for their decrypted twin; what is forgotten is fetched again."""
 
@@ -70,6 +73,57 @@ def trust_of(mautrix: dict[str, Any]) -> Trust:
     if mautrix.get("forwarded_keys"):
         return Trust.FORWARDED
     return _TRUST.get(cast(TrustState, mautrix.get("trust_state")), Trust.BLACKLISTED)
+
+
+NO_ENCRYPTION = "give this client a device ID in maubot, then restart the instance"
+KEYS_LOST = (
+    "the bot's keys are gone or are not those that the homeserver has for its device, so nobody can reach it: "
+    "log it in again as a new device in maubot, then restart this instance and verify with the recovery key"
+)
+
+
+class OwnKeys:
+    """Whether our own keys are there, and are those that others encrypt for; asked for at most twice a minute.
+
+    Args:
+        first: gives the fingerprint that a device of ours had first, and remembers the one that it is told.
+    """
+
+    def __init__(self, client: Client, first: Callable[[str, str], Awaitable[str]], log: logging.Logger) -> None:
+        self._client = client
+        self._first = first
+        self._log = log
+        self._trouble = ""
+        self._ask_again = 0.0
+
+    async def trouble(self) -> str:
+        """What is wrong and what to do, or nothing; what cannot be found out now counts as nothing new."""
+        if self._client.crypto is None or self._client.crypto.account is None:
+            return NO_ENCRYPTION
+        if time.monotonic() >= self._ask_again:
+            self._ask_again = time.monotonic() + OWN_KEYS_EVERY
+            try:
+                found = "" if await asyncio.wait_for(self._in_order(), REFRESH) else KEYS_LOST
+            except Exception as error:  # noqa: BLE001 - a boundary: while the homeserver is away nothing new is known
+                self._log.info("own_keys=unknown error=%r", error)
+                return self._trouble
+            if found and not self._trouble:
+                self._log.error("own_keys=lost cure=%r", found)
+            self._trouble = found
+        return self._trouble
+
+    async def _in_order(self) -> bool:
+        crypto, mxid, device = self._client.crypto, self._client.mxid, self._client.device_id
+        # The store keeps what it read, so it would not notice that the table was emptied.
+        query = "SELECT account_id FROM crypto_account WHERE account_id=$1"
+        stored = await asyncio.shield(asyncio.ensure_future(crypto.crypto_store.db.fetchval(query, mxid)))
+        ours = str(crypto.account.signing_key)
+        if stored is None or await self._first(str(device), ours) != ours:
+            # New keys for an old device: the homeserver may take them, but whoever knew the old ones does not.
+            return False
+        answer = await self._client.query_keys([mxid])
+        theirs = answer.device_keys.get(mxid, {}).get(device)
+        return theirs is not None and str(theirs.ed25519) == ours
 
 
 class Arrivals:
