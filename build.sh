@@ -101,9 +101,23 @@ install_packages() {
         die "apt-get could not install $*; see above."
 }
 
-# The browser and kubectl that tests talk through.
+has_postgresql() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
+
+# Debian's package makes a database server and starts it; the tests start their own.
+install_postgresql() {
+    local root switch=/etc/postgresql-common/createcluster.d/maubot-k8s-toggle.conf
+    install_packages postgresql-common
+    read -ra root < <(as_root)
+    "${root[@]}" mkdir -p "${switch%/*}"
+    echo 'create_main_cluster = false' | "${root[@]}" tee "$switch" >/dev/null
+    install_packages postgresql
+    "${root[@]}" rm -f "$switch"
+}
+
+# The browser, kubectl and the database that tests talk to.
 system_packages() {
     local missing=()
+    has_postgresql || install_postgresql
     have chromium || missing+=(chromium)
     have kubectl || missing+=(kubernetes-client)
     [[ ${#missing[@]} == 0 ]] || install_packages "${missing[@]}"
@@ -335,6 +349,7 @@ usage: ./build.sh SUB-COMMAND
 
   plugin              make dist/*.mbp, the same bytes every time, and print its checksum and path
   test [ARGS]         lint, make the plugin, run all tests; with ARGS only what pytest selects by them
+  test --soak [ARGS]  the long tests: kill -9 under load, an idle hour, a stranger's flood; prints their figures
   demo [ARGS]         chat with the bot in this terminal (--script 'status; start', --kubeconfig FILE, --context NAME)
   lint                ruff, mypy and shellcheck: say what is wrong
   format              ruff: mend what can be mended
@@ -383,16 +398,17 @@ run_format() {
     "$VENVS/dev/bin/ruff" format .
 }
 
-# tests/cluster wants a real cluster and tests/bench a quiet machine: both run only when they are named.
+# tests/cluster wants a real cluster, tests/bench a quiet machine, tests/soak hours: they run only when they are named.
 unless_named() {
     local directory
-    for directory in tests/cluster tests/bench; do
+    for directory in tests/cluster tests/bench tests/soak; do
         [[ "$*" == *"$directory"* ]] || echo "--ignore=$directory"
     done
 }
 
 run_test() {
     local ignored
+    [[ ${1:-} != --soak ]] || set -- tests/soak -s "${@:2}"
     system_packages
     environments synapse maubot dev
     [[ $# != 0 ]] || run_lint

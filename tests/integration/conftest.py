@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Generator
 import pytest
 
 from tests.stack.chat import ChatClient
+from tests.stack.postgres import Postgres
 from tests.stack.processes import last_lines
 from tests.stack.stack import Servers, Stack
 
@@ -23,6 +24,18 @@ async def stock_servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
     """The same, with the limit on messages that Synapse comes with; it is started when a test asks for it."""
     async with Servers.open(tmp_path_factory.mktemp("stock-servers"), stock_message_limits=True) as servers:
         yield servers
+
+
+@pytest.fixture(scope="session")
+async def postgres_servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Servers]:
+    """The same as `servers`, with everything of maubot's in PostgreSQL."""
+    directory = tmp_path_factory.mktemp("postgres-servers")
+    postgres = await Postgres.open(directory / "postgres")
+    try:
+        async with Servers.open(directory, database=await postgres.create("maubot")) as servers:
+            yield servers
+    finally:
+        await postgres.stop()
 
 
 @pytest.fixture

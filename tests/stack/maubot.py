@@ -59,14 +59,21 @@ class Maubot:
         self._process: ChildProcess | None = None
 
     @classmethod
-    def prepare(cls, directory: Path, synapse: Synapse, environment: Mapping[str, str] | None = None) -> Maubot:
+    def prepare(
+        cls,
+        directory: Path,
+        synapse: Synapse,
+        environment: Mapping[str, str] | None = None,
+        database: str = "sqlite:maubot.db",
+    ) -> Maubot:
         """Write the configuration of one that keeps everything in `directory` and knows `synapse`; nothing runs yet.
 
+        `database` is for everything: maubot's own, the keys and the plugins' tables.
         `synapse` has to run only when a bot is to be logged in; `environment` is added to the process' own.
         """
         (directory / "plugins").mkdir(parents=True, exist_ok=True)
         port, password = free_port(), secrets.token_urlsafe(12)
-        settings = configuration(port, password)
+        settings = configuration(port, password, database)
         settings["homeservers"] = {synapse.server_name: {"url": synapse.url, "secret": synapse.registration_secret}}
         (directory / "config.yaml").write_text(json.dumps(settings))
         return cls(directory, port, password, environment or {})
@@ -113,14 +120,17 @@ class Maubot:
         return MaubotAPI.open(self.url, self.user, self.password)
 
 
-def configuration(port: int, password: str) -> dict[str, Any]:
+def configuration(port: int, password: str, database: str) -> dict[str, Any]:
     """config.yaml without the homeservers; relative paths are relative to where maubot runs."""
     return {
-        "database": "sqlite:maubot.db",
+        "database": database,
         # with a file of its own, maubot 0.6.0 looks for rooms in the wrong file and does not end on SIGTERM
         "crypto_database": "default",
         "plugin_directories": {"upload": "./plugins", "load": ["./plugins"], "trash": "delete"},
-        "plugin_databases": {"sqlite": "./plugins", "postgres": None},
+        "plugin_databases": {
+            "sqlite": "./plugins",
+            "postgres": "default" if database.startswith("postgres") else None,
+        },
         "server": {
             "hostname": LOOPBACK,
             "port": port,

@@ -78,11 +78,13 @@ class Servers:
         stock_message_limits: whether Synapse limits messages as it comes.
     """
 
-    def __init__(self, directory: Path, *, stock_message_limits: bool, environment: Mapping[str, str] | None) -> None:
+    def __init__(
+        self, directory: Path, *, stock_message_limits: bool, environment: Mapping[str, str] | None, database: str
+    ) -> None:
         self.directory = directory
         self.stock_message_limits = stock_message_limits
         self.synapse = Synapse.prepare(directory / "synapse", stock_message_limits=stock_message_limits)
-        self.maubot = Maubot.prepare(directory / "maubot", self.synapse, environment)
+        self.maubot = Maubot.prepare(directory / "maubot", self.synapse, environment, database)
         self.api: MaubotAPI
         self._numbers = itertools.count(1)
 
@@ -95,6 +97,7 @@ class Servers:
         plugin: Path | None = None,
         stock_message_limits: bool = False,
         environment: Mapping[str, str] | None = None,
+        database: str = "sqlite:maubot.db",
         step: Step = nullcontext,
     ) -> AsyncIterator[Servers]:
         """Start both in `directory`, upload the plugin, and stop them in the end, whatever happens.
@@ -102,13 +105,14 @@ class Servers:
         Args:
             plugin: the .mbp; by default `plugin_file`.
             environment: added to maubot's own.
+            database: the URL of maubot's database, which must be empty.
 
         Raises:
             ProcessFailed: one of them did not start.
             MaubotError: maubot does not take the plugin.
         """
         archive = (plugin or plugin_file()).read_bytes()
-        servers = cls(directory, stock_message_limits=stock_message_limits, environment=environment)
+        servers = cls(directory, stock_message_limits=stock_message_limits, environment=environment, database=database)
         async with AsyncExitStack() as parts:
             parts.push_async_callback(servers.synapse.stop, LAST_STOP_SECONDS)
             parts.push_async_callback(servers.maubot.stop, LAST_STOP_SECONDS)
