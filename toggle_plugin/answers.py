@@ -126,7 +126,12 @@ class Answers:
         elif asked.entry is not None:
             reply.replied = partial(self._note_reply, asked.entry)
             began = time.monotonic()
-            ending = await asked.run(asked.line.parsed)
+            try:
+                ending = await asked.run(asked.line.parsed)
+            except Exception:
+                # Ended, though badly: else every start would try again what cannot be done.
+                await self._finish(_ended(asked.entry, Ending("interrupted"), time.monotonic() - began))
+                raise
             await self._finish(_ended(asked.entry, ending, time.monotonic() - began))
 
     async def resume(self, entry: AuditEntry, line: Line, reply: ProgressMessage, in_force: InForce) -> None:

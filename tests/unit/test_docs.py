@@ -39,7 +39,7 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
 SPEAKING = (
     *("access", "api_failures", "bot", "config", "connection", "credentials", "errors", "render"),
-    *("rollout", "settings", "toggle", "workloads"),
+    *("rollout", "settings", "toggle", "workloads", "trust", "sync", "membership"),
 )
 """The modules whose texts reach people."""
 NEVER_SHOWN = ("a line of a watch is too long", "not an object")
