@@ -38,6 +38,8 @@ KEEP = 256
 
 T = TypeVar("T")
 
+_ACCOUNT = "SELECT account_id FROM crypto_account WHERE account_id=$1"
+
 _TRUST = {
     TrustState.BLACKLISTED: Trust.BLACKLISTED,
     TrustState.UNVERIFIED: Trust.UNVERIFIED,
@@ -115,8 +117,7 @@ class OwnKeys:
     async def _in_order(self) -> bool:
         crypto, mxid, device = self._client.crypto, self._client.mxid, self._client.device_id
         # The store keeps what it read, so it would not notice that the table was emptied.
-        query = "SELECT account_id FROM crypto_account WHERE account_id=$1"
-        stored = await asyncio.shield(asyncio.ensure_future(crypto.crypto_store.db.fetchval(query, mxid)))
+        stored = await asyncio.shield(asyncio.ensure_future(crypto.crypto_store.db.fetchval(_ACCOUNT, mxid)))
         ours = str(crypto.account.signing_key)
         if stored is None or await self._first(str(device), ours) != ours:
             # New keys for an old device: the homeserver may take them, but whoever knew the old ones does not.

@@ -118,7 +118,9 @@ class Undecryptable:
         asked = False
         while time.monotonic() < deadline:
             await asyncio.sleep(LOOK)
-            if line[0] == event.event_id and not await self._missing(event):
+            if line[0] != event.event_id:
+                continue  # whoever is first asks for all
+            if not await self._missing(event):
                 return True
             if not asked and time.monotonic() >= grace:
                 asked = True

@@ -34,6 +34,11 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "target's users": ({"targets": {"web": {**WEB, "allowed_users": "@a:b"}}}, "targets.web.allowed_users", "list"),
     "users": ({"allowed_users": ["alice"]}, "allowed_users[0]", "@alice:example.org"),
     "users as text": ({"allowed_users": "@alice:example.org"}, "allowed_users", "list"),
+    "accepted_identities": (
+        {"accepted_identities": {"@bob:example.org": "x"}},
+        "accepted_identities.@bob",
+        "43 letters",
+    ),
     "viewers": ({"viewers": ["@bob"]}, "viewers[0]", "Matrix ID"),
     "rooms": ({"allowed_rooms": ["#room:example.org"]}, "allowed_rooms[0]", "begins with !"),
     "unknown key": ({"alowed_users": []}, "alowed_users", "allowed_users"),

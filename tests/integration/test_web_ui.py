@@ -106,6 +106,7 @@ async def test_from_the_log_in_to_settings_in_force(
         room = await alice.create_room(invite=[bot.user_id], direct=True)
         await alice.wait_membership(room, bot.user_id)
         await told(alice, room, "start valheim", "is running")
+        assert ", cross-signed; fingerprint" in (await ask(alice, room, "check")).body
         await refuse(ui, alice, room, shots)
         await put_in_force(ui, alice, room, cluster)
 
@@ -118,7 +119,7 @@ async def install(ui: WebUI, bot: Login, homeserver: Synapse, shots: Path) -> No
     await ui.picture(shots / "client.png")
     await ui.create_client()
     assert len((await ui.generate_recovery_key()).split()) == 12
-    assert await ui.trust(bot.user_id) == "cross-signed-tofu"
+    # maubot's UI shows the trust only after the client's next start when it does not sync; `check` knows it at once.
     await ui.fill_instance(INSTANCE, "bot", PLUGIN)
     await ui.picture(shots / "instance.png")
     await ui.create_instance()

@@ -67,13 +67,14 @@ class WebUI:
     # Clients
 
     async def fill_client(self, homeserver: str, login: Login) -> None:
-        """Fill in the form of a new client: autojoin off, for anybody could invite it anywhere."""
+        """Fill in the form of a new client: without autojoin, which anybody could abuse; without sync, it is ours."""
         await self._new("clients")
         await self._page.get_by_label("User ID").fill(login.user_id)
         await self._page.locator("#Homeserver input").fill(homeserver)
         await self._page.keyboard.press("Enter")
         await self._page.get_by_label("Access token").fill(login.access_token)
         await self._page.get_by_label("Device ID").fill(login.device_id)
+        await self._page.locator("#Sync").click()
         await self._page.locator("#Autojoin").click()
 
     async def create_client(self) -> str:
@@ -86,11 +87,6 @@ class WebUI:
         """Cross-sign the client that is on the screen; the recovery key that the UI shows once."""
         await self._button("Generate recovery key").click()
         return await self._page.locator(".recovery-key code").inner_text()
-
-    async def trust(self, user_id: str) -> str:
-        """The trust in a client's device, after a reload."""
-        await self._open(f"client/{user_id}")
-        return await self._page.get_by_label("Trust state").input_value()
 
     # Instances
 
