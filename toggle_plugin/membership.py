@@ -20,6 +20,7 @@ from mautrix.types import Membership as State
 
 from .access import AccessPolicy, Ignored
 from .account import Account
+from .follow import cancelled, within
 from .strangers import Strangers
 
 PATIENCE = 60.0
@@ -113,10 +114,7 @@ class Membership:
         if self._put_aside is not None:
             self._client.add_event_handler(EventType.ROOM_TOMBSTONE, self._put_aside)
             self._put_aside = None
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(*self._tasks)
 
     @_on(EventType.ROOM_MEMBER)
     async def member(self, evt: StateEvent) -> None:
@@ -266,4 +264,4 @@ class Membership:
     @staticmethod
     async def _bounded(request: Awaitable[T]) -> T:
         # mautrix waits for five minutes
-        return await asyncio.wait_for(request, PATIENCE)
+        return await within(PATIENCE, request)
