@@ -164,10 +164,10 @@ class Arrivals:
     async def _judged(
         self, encrypted: EncryptedEvent, event: MessageEvent, accepted: frozenset[Trust], identity: str
     ) -> Arrival:
-        if event.sender not in self._refreshed and self._client.crypto is not None:
-            # A revocation may have come while nobody listened, and what came then maubot's own sync throws away.
-            if await self._refresh(event.sender):
-                self._refreshed.add(event.sender)
+        unasked = event.sender not in self._refreshed and self._client.crypto is not None
+        # A revocation may have come while nobody listened, and what came then maubot's own sync throws away.
+        if unasked and await self._refresh(event.sender):
+            self._refreshed.add(event.sender)
         arrival = await self._arrival(encrypted, event)
         named = arrival.trust in SIGNED and arrival.identity == identity != ""
         if arrival.encrypted and arrival.trust not in accepted and not named:

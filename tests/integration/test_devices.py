@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import AsyncIterator
 
 import pytest
-
 from mautrix.types import DeviceID, EncryptionAlgorithm, RequestedKeyInfo, RoomID, UserID
 
 from tests.integration.conversation import ask, audited, room_of, told

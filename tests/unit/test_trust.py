@@ -302,7 +302,9 @@ async def test_an_identity_that_changes_during_the_look_lends_its_name_to_no_oth
 
     async def and_then_change(event: EncryptedEvent) -> Any:
         found = await decrypt(event)
-        bot.publish(alice)
+        both = alice.keys()
+        both["device_keys"][alice.user].update(forger.keys()["device_keys"][forger.user])
+        bot.homeserver.documents[QUERY] = lambda _: both
         await bot.crypto._fetch_keys([alice.user], include_untracked=True)
         return found
 
