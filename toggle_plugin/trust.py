@@ -11,7 +11,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 from mautrix.client import Client
@@ -164,10 +164,10 @@ class Arrivals:
     async def _judged(
         self, encrypted: EncryptedEvent, event: MessageEvent, accepted: frozenset[Trust], identity: str
     ) -> Arrival:
-        if event.sender not in self._refreshed and self._client.crypto is not None:
-            # A revocation may have come while nobody listened, and what came then maubot's own sync throws away.
+        unasked = event.sender not in self._refreshed and self._client.crypto is not None
+        # A revocation may have come while nobody listened, and what came then maubot's own sync throws away.
+        if unasked and await self._refresh(event.sender):
             self._refreshed.add(event.sender)
-            await self._refresh(event.sender)
         arrival = await self._arrival(encrypted, event)
         named = arrival.trust in SIGNED and arrival.identity == identity != ""
         if arrival.encrypted and arrival.trust not in accepted and not named:
@@ -193,6 +193,22 @@ class Arrivals:
         return found if isinstance(found, EncryptedEvent) and found.sender == event.sender else None
 
     async def _arrival(self, encrypted: EncryptedEvent, event: MessageEvent) -> Arrival:
+        """How it came; where the identity changed meanwhile, trust and identity could be of two different ones."""
+        before = await self._identity(event.sender)
+        arrival = await self._looked_at(encrypted, event)
+        if arrival.identity == before:
+            return arrival
+        again = await self._looked_at(encrypted, event)
+        return again if again.identity == arrival.identity else replace(again, identity="")
+
+    async def _identity(self, user: str) -> str:
+        crypto = self._client.crypto
+        if crypto is None:
+            return ""
+        keys = await self._whole(crypto.crypto_store.get_cross_signing_keys(UserID(user)))
+        return str(keys[CrossSigningUsage.MASTER].key) if CrossSigningUsage.MASTER in keys else ""
+
+    async def _looked_at(self, encrypted: EncryptedEvent, event: MessageEvent) -> Arrival:
         crypto = self._client.crypto
         if crypto is None:
             return UNKNOWN
@@ -209,11 +225,11 @@ class Arrivals:
         if device is None and trust is not Trust.FORWARDED:
             # mautrix trusts our own session whoever is named as the sender: our words could be put into any mouth.
             trust = Trust.UNKNOWN_DEVICE
-        keys = await self._whole(store.get_cross_signing_keys(event.sender))
-        identity = str(keys[CrossSigningUsage.MASTER].key) if CrossSigningUsage.MASTER in keys else ""
+        identity = await self._identity(event.sender)
         return Arrival(True, trust, str(device.device_id) if device else "", str(session.signing_key), identity)
 
-    async def _refresh(self, user: str) -> None:
+    async def _refresh(self, user: str) -> bool:
+        """Ask for the keys of `user` anew; whether that worked."""
         try:
             # mautrix asks for somebody's cross-signing keys once only, also if that failed.
             self._client.crypto._cs_fetch_attempted.discard(UserID(user))
@@ -221,6 +237,8 @@ class Arrivals:
             await asyncio.wait_for(self._whole(self._client.crypto.handle_device_lists(changed)), REFRESH)
         except Exception as error:  # noqa: BLE001 - a boundary: without news the old answer stands
             self._log.warning("user=%s keys=not_refreshed error=%r", user, error)
+            return False
+        return True
 
     async def _whole(self, work: Awaitable[T]) -> T:
         """`work`, safe from our cancellation, which would leave a transaction of maubot's crypto database open."""

@@ -137,7 +137,7 @@ class Undecryptable:
 
     async def _request(self, event: EncryptedEvent, seconds: float) -> None:
         try:
-            devices = await self._whole(self._client.crypto.crypto_store.get_devices(event.sender)) or {}
+            devices = await self._askable(event)
             if not devices:
                 return
             self._log.info("event=%s room=%s key=requested devices=%d", event.event_id, event.room_id, len(devices))
@@ -146,11 +146,19 @@ class Undecryptable:
                 event.content.sender_key,
                 event.content.session_id,
                 # mautrix is typed for lists, but takes out whoever answered as from a dict
-                from_devices=cast(Any, {event.sender: dict.fromkeys(devices)}),
+                from_devices=cast(Any, {event.sender: devices}),
                 timeout=max(1.0, seconds),
             )
         except Exception as error:  # noqa: BLE001 - a boundary: without the request the key may still come
             self._log.warning("event=%s room=%s key=not_requested error=%r", event.event_id, event.room_id, error)
+
+    async def _askable(self, event: EncryptedEvent) -> dict[str, None]:
+        """The device that sent it; a key from any other counts as forwarded, so that the command would be refused."""
+        store = self._client.crypto.crypto_store
+        sent_by = await self._whole(store.find_device_by_key(event.sender, event.content.sender_key))
+        if sent_by is not None:
+            return {str(sent_by.device_id): None}
+        return dict.fromkeys(map(str, await self._whole(store.get_devices(event.sender)) or {}))
 
     async def _hand_over(self, event: EncryptedEvent) -> None:
         try:

@@ -130,6 +130,8 @@ async def test_plaintext_in_an_encrypted_room_is_refused(
     assert "was not encrypted although this room is" in reply.body
     assert reply.encrypted
     assert stack.cluster.asked("PATCH") == []
+    row = (await audit(stack))[-1]
+    assert (row["outcome"], row["device_id"], row["fingerprint"]) == ("refused", "", ""), "nobody proved who they are"
 
 
 async def test_a_device_that_its_owner_has_not_verified_is_refused(stack: Stack, alice: ChatClient, room: str) -> None:
@@ -138,6 +140,8 @@ async def test_a_device_that_its_owner_has_not_verified_is_refused(stack: Stack,
         reply = await ask(phone, room, "start")
         assert "not verified" in reply.body
         assert stack.cluster.asked("PATCH") == []
+        row = (await audit(stack))[-1]
+        assert (row["outcome"], row["device_id"], row["fingerprint"]) == ("refused", phone.device_id, phone.fingerprint)
         # Signed just now: nobody waits for the bot to notice by itself.
         await phone.sign_device()
         await told(phone, room, "start", "is running")

@@ -6,8 +6,10 @@ import sqlite3
 from collections.abc import AsyncIterator
 
 import pytest
+from mautrix.types import DeviceID, EncryptionAlgorithm, RequestedKeyInfo, RoomID, UserID
 
-from tests.integration.conversation import ask, told
+from tests.integration.conversation import ask, audited, room_of, told
+from tests.integration.test_undecryptable import forget_keys
 from tests.stack.chat import ChatClient
 from tests.stack.stack import Servers, Stack
 
@@ -47,6 +49,48 @@ async def test_a_device_that_was_signed_out_while_we_were_away_is_refused(
         await phone.close()
     await stack.maubot.run()
     assert "I do not know the device that sent this" in (await alice.wait_reply(event)).body
+    assert stack.cluster.asked("PATCH") == []
+    row = await audited(stack, alice, event)
+    assert (row["outcome"], row["device_id"], row["fingerprint"]) == ("refused", "", phone.fingerprint)
+
+
+async def forward_keys(forwarder: ChatClient, stack: Stack, room: str) -> None:
+    """Give the bot the keys of a room that it did not ask for, from a device that did not make them."""
+    crypto = forwarder._crypto
+    bot = await crypto.get_or_fetch_device(UserID(stack.bot_id), DeviceID(stack.bot.device_id))
+    assert bot is not None
+    database = forwarder._database
+    rows = await database.fetch(
+        "SELECT session_id, sender_key FROM crypto_megolm_inbound_session WHERE room_id=$1", room
+    )
+    for row in rows:
+        key = RequestedKeyInfo(
+            algorithm=EncryptionAlgorithm.MEGOLM_V1,
+            room_id=RoomID(room),
+            sender_key=row["sender_key"],
+            session_id=row["session_id"],
+        )
+        await crypto._handle_room_key_request(bot, key)
+
+
+@pytest.mark.parametrize("forwarder", ["the person's own device", "somebody else"])
+async def test_a_forwarded_key_is_refused_whoever_forwarded_it(stack: Stack, alice: ChatClient, forwarder: str) -> None:
+    mine = forwarder == "the person's own device"
+    other = await alice.second_device(cross_signed=True) if mine else await stack.person("mallory")
+    try:
+        room = await room_of(stack, alice, *([] if mine else [other]))
+        said = await ask(alice, room, "!toggle status")
+        await other.wait_message(said.event_id)
+        forget_keys(stack)
+        await forward_keys(other, stack, room)
+        event = await alice.send(room, "!toggle start")
+        reply = await alice.wait_reply(event)
+    finally:
+        if mine:
+            await other.close()
+    assert "came from another device than yours" in reply.body
+    row = await audited(stack, alice, event)
+    assert (row["outcome"], row["device_id"], row["fingerprint"]) == ("refused", alice.device_id, alice.fingerprint)
     assert stack.cluster.asked("PATCH") == []
 
 

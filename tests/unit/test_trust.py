@@ -282,6 +282,38 @@ async def test_where_the_keys_cannot_be_asked_for_anew_the_old_answer_stands(bot
     assert (await bot.arrival(alice.encrypted())).trust is Trust.UNVERIFIED
 
 
+async def test_keys_that_could_not_be_asked_for_after_the_start_are_asked_for_with_the_next_command(bot: Bot) -> None:
+    alice = Person()
+    await bot.meet(alice)
+    del bot.homeserver.documents[QUERY]
+    assert (await bot.arrival(alice.encrypted())).trust is Trust.CROSS_SIGNED_TOFU
+    bot.publish(alice, devices=False)
+    assert (await bot.arrival(alice.encrypted())).trust is Trust.UNKNOWN_DEVICE
+
+
+async def test_an_identity_that_changes_during_the_look_lends_its_name_to_no_other(
+    bot: Bot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, forger = Person(), Person(device="FORGED")
+    await bot.meet(alice)
+    await bot.arrival(alice.encrypted())
+    await bot.meet(forger)
+    twin, decrypt = await bot.decrypted(forger.encrypted()), bot.crypto.decrypt_megolm_event
+
+    async def and_then_change(event: EncryptedEvent) -> Any:
+        found = await decrypt(event)
+        both = alice.keys()
+        both["device_keys"][alice.user].update(forger.keys()["device_keys"][forger.user])
+        bot.homeserver.documents[QUERY] = lambda _: both
+        await bot.crypto._fetch_keys([alice.user], include_untracked=True)
+        return found
+
+    monkeypatch.setattr(bot.crypto, "decrypt_megolm_event", and_then_change)
+    accepted = str(alice.identity.master_key.public_key)
+    arrival = await bot.arrivals.of(twin, SIGNED, fetch=True, identity=accepted)
+    assert (arrival.trust, arrival.identity) != (Trust.CROSS_SIGNED_UNTRUSTED, accepted)
+
+
 # Which event
 
 
