@@ -351,7 +351,7 @@ async def test_maubots_own_following_of_upgrades_is_put_aside_while_we_run(
     client: Client, membership: Membership
 ) -> None:
     def handlers() -> list[str]:
-        return [handler.__name__ for handler in client.event_handlers[EventType.ROOM_TOMBSTONE]]
+        return [handler.__name__ for handler in client.event_handlers.get(EventType.ROOM_TOMBSTONE, {})]
 
     before = handlers()
     membership.start()
