@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
@@ -25,6 +26,8 @@ CALL_AFTER = 30.0
 """Seconds after which the end of a command is worth a message that notifies."""
 SIDE_BY_SIDE = 8
 """Targets that one `status` or `check` asks for at a time."""
+QUESTIONS = 4
+"""`status` and `check` of one person that run at a time."""
 TOGETHER = 1.0
 """Seconds without another command that came too late, until all of them are answered together."""
 CHANGING = (Verb.START.value, Verb.STOP.value)
@@ -101,6 +104,7 @@ class Answers:
         self._own_device = own_device
         self._cautions = cautions
         self._late = Late()
+        self._turns = Turns()
         self._log = log
         self._notes: set[asyncio.Future[None]] = set()
 
@@ -259,9 +263,11 @@ class Asked:
         if command.verb is Verb.HELP:
             await self.reply.finish(render.help_text(self._help_view()))
         elif command.verb is Verb.CHECK:
-            await self.reply.finish(await self._check())
+            async with self._answers._turns.of(self._user):
+                await self.reply.finish(await self._check())
         elif command.verb is Verb.STATUS:
-            return await self._status(command)
+            async with self._answers._turns.of(self._user):
+                return await self._status(command)
         else:
             return await self._toggle(command)
         return Ending("done")
@@ -367,6 +373,26 @@ class Asked:
         return render.check(
             render.CheckView(self.line.requester, version, seconds, rights, device, fingerprint, trust, problems)
         )
+
+
+class Turns:
+    """Lets a few questions of each person reach the cluster at a time, so that nobody waits for another's flood."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, asyncio.Semaphore] = {}
+        self._asking: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def of(self, user: str) -> AsyncIterator[None]:
+        places = self._places.setdefault(user, asyncio.Semaphore(QUESTIONS))
+        self._asking[user] += 1
+        try:
+            async with places:
+                yield
+        finally:
+            self._asking[user] -= 1
+            if not self._asking[user]:
+                del self._asking[user], self._places[user]
 
 
 class Late:

@@ -174,7 +174,12 @@ class ToggleBot(Plugin):
         self._undo.push_async_callback(answers.drain)
         strangers = Strangers(self.log)
         self._membership = Membership(
-            self._account, lambda: AccessPolicy(self._in_force.settings), store, strangers, self.log
+            self._account,
+            lambda: AccessPolicy(self._in_force.settings),
+            lambda: not self._in_force.problems,
+            store,
+            strangers,
+            self.log,
         )
         self._undo.push_async_callback(self._membership.close)
         parts = Parts(

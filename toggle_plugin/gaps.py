@@ -15,6 +15,8 @@ from mautrix.client import Client
 from mautrix.errors import MatrixRequestError
 from mautrix.types import RoomID
 
+from .follow import within
+
 PAGE = 100
 """Events that one request asks for."""
 LARGEST = 5000
@@ -88,7 +90,7 @@ class Gaps:
                 Method.GET, Path.v3.rooms[RoomID(room)].messages, query_params=query, retry_count=0
             )
             try:
-                return dict(await asyncio.wait_for(request, PATIENCE))
+                return dict(await within(PATIENCE, request))
             except MatrixRequestError as error:
                 if _final(error.http_status):
                     self._log.warning("room=%s gap=not_filled error=%r", room, error)

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from .follow import cancelled
+
 MOST = 500
 """Lines of one person that may wait or run at a time."""
 
@@ -81,10 +83,7 @@ class Intake:
     async def close(self) -> None:
         """Cancel what waits and runs, and wait for it."""
         self._closing = True
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(*self._tasks)
 
     async def _work(self, user: str, person: _Person) -> None:
         while person.waiting:

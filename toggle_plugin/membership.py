@@ -14,12 +14,13 @@ from typing import Any, Protocol, TypeVar, cast
 
 from maubot.handlers import event
 from mautrix.client import SyncStream
-from mautrix.errors import MForbidden
+from mautrix.errors import MForbidden, MNotFound
 from mautrix.types import EventType, FilterID, MemberStateEventContent, RoomID, StateEvent
 from mautrix.types import Membership as State
 
 from .access import AccessPolicy, Ignored
 from .account import Account
+from .follow import cancelled, within
 from .strangers import Strangers
 
 PATIENCE = 60.0
@@ -27,6 +28,7 @@ PATIENCE = 60.0
 TRIES = 5
 AGAIN = 3.0
 """Seconds until the second try; each next pause is twice as long."""
+LONGEST_ID = 255
 ONLY_INVITES = FilterID(
     json.dumps(
         {
@@ -71,17 +73,33 @@ def inviters(state: Iterable[Any], own_user: str) -> list[str]:
     return [str(item.get("sender")) for item in ours if item.get("state_key") == own_user]
 
 
+def live_inviters(evt: StateEvent) -> list[str]:
+    """The same for an invite that mautrix handed over: it took the first, and put the rest of the state beside it."""
+    others = (evt.unsigned.invite_room_state or []) if evt.unsigned else []
+    # What mautrix cannot read is None; it might be the real invite, so it counts as somebody whom nobody knows.
+    unreadable = ["" for other in others if other is None]
+    ours = (o for o in others if o is not None and o.type.t == "m.room.member")
+    return [evt.sender, *unreadable, *(str(o.sender) for o in ours if getattr(o, "state_key", None) == evt.state_key)]
+
+
+def is_room_id(text: str) -> bool:
+    """Whether `text` can be one; by an address, a homeserver would let us join what we could not leave by that name."""
+    return text.startswith("!") and 1 < len(text.encode()) <= LONGEST_ID and not any(map(str.isspace, text))
+
+
 class Membership:
     """Registered with maubot as a handler class; `start` begins, `close` ends what it does by itself.
 
     Args:
         policy: the rules that hold now.
+        whole: whether all of the settings could be read; while not, the rules know too few, and no room is left.
     """
 
     def __init__(
         self,
         account: Account,
         policy: Callable[[], AccessPolicy],
+        whole: Callable[[], bool],
         rooms: JoinedRooms,
         strangers: Strangers,
         log: logging.Logger,
@@ -89,6 +107,7 @@ class Membership:
         self._account = account
         self._client = account.client
         self._policy = policy
+        self._whole = whole
         self._rooms = rooms
         self._strangers = strangers
         self._log = log
@@ -113,10 +132,7 @@ class Membership:
         if self._put_aside is not None:
             self._client.add_event_handler(EventType.ROOM_TOMBSTONE, self._put_aside)
             self._put_aside = None
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(*self._tasks)
 
     @_on(EventType.ROOM_MEMBER)
     async def member(self, evt: StateEvent) -> None:
@@ -128,30 +144,49 @@ class Membership:
         if evt.state_key == self._client.mxid:
             # Once we have joined, the room's timeline holds the invite again.
             if content.membership == State.INVITE and source & SyncStream.INVITED_ROOM:
-                others = (evt.unsigned.invite_room_state or []) if evt.unsigned else []
-                ours = [o for o in others if (o.type.t, o.state_key) == ("m.room.member", evt.state_key)]
-                self._invited(evt.room_id, [evt.sender, *(other.sender for other in ours)])
-            elif content.membership in (State.LEAVE, State.BAN):
+                self._invited(evt.room_id, live_inviters(evt))
+            elif content.membership in (State.LEAVE, State.BAN) and source & SyncStream.LEFT_ROOM:
+                # In the timeline of a room where we are, it is an old one.
                 self._begin(self._rooms.left(evt.room_id))
         elif content.membership in (State.LEAVE, State.BAN) and self._policy().knows(evt.state_key):
-            self._begin(self._leave_if_forlorn([evt.room_id]))
+            self._begin(self._leave_if_forlorn(evt.room_id))
 
     @_on(EventType.ROOM_TOMBSTONE)
     async def tombstone(self, evt: StateEvent) -> None:
         """An upgrade, followed into a room that is allowed, if people whom we know made it."""
         replacement = str(getattr(evt.content, "replacement_room", "") or "")
-        if evt.state_key != "" or not replacement:
+        if evt.state_key != "" or not is_room_id(replacement):
             return
         decision = self._policy().invitation(evt.sender, replacement)
         if isinstance(decision, Ignored):
             self._strangers.ignored("upgrade", evt.sender, replacement, decision.setting)
             return
-        self._begin(self._follow(evt.room_id, replacement, evt.sender))
+        # Whoever is allowed to invite us there vouches for it.
+        if replacement not in self._joining:
+            self._joining.add(replacement)
+            self._begin(self._follow(evt.room_id, replacement, evt.sender))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(self._logged(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _logged(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:  # noqa: BLE001 - a boundary: in the background nobody else would say it
+            self._log.exception("membership=error")
+
+    @staticmethod
+    async def _again(attempt: Callable[[], Awaitable[T | None]]) -> T | None:
+        """What the first attempt gives that gives anything, with longer and longer pauses; None if all gave nothing."""
+        for number in range(TRIES):
+            if number:
+                await asyncio.sleep(AGAIN * 2 ** (number - 1))
+            result = await attempt()
+            if result is not None:
+                return result
+        return None
 
     # Invites
 
@@ -168,21 +203,17 @@ class Membership:
     async def _accept(self, room: str, by: str) -> None:
         try:
             if await self._join(room, [], f"invited_by={by}"):
-                await self._leave_if_forlorn([room])
+                await self._leave_if_forlorn(room)
         finally:
             self._joining.discard(room)
 
     async def _join(self, room: str, servers: list[str], why: str) -> bool:
         # Before it is done: a room that a crash let us forget would never be left.
         await self._rooms.joined(room)
-        joined: bool | None = None
-        for attempt in range(TRIES):
-            joined = await self._joined(room, servers, why)
-            if joined is not None:
-                break
-            await asyncio.sleep(AGAIN * 2**attempt)
-        if not joined:
+        joined = await self._again(lambda: self._joined(room, servers, why))
+        if joined is False:
             await self._rooms.left(room)
+        # Without an answer we may be in it: the next look at it forgets it, if not.
         return bool(joined)
 
     async def _joined(self, room: str, servers: list[str], why: str) -> bool | None:
@@ -201,22 +232,19 @@ class Membership:
 
     async def _look_around(self) -> None:
         """The invites that wait, and the rooms where nobody may be left who may command us."""
-        for attempt in range(TRIES):
-            if await self._looked_around():
-                return
-            await asyncio.sleep(AGAIN * 2**attempt)
+        await self._again(self._looked_around)
 
-    async def _looked_around(self) -> bool:
+    async def _looked_around(self) -> bool | None:
+        """True if all was found out, else None."""
         try:
             # Synapse answers the same question out of its cache for two minutes. A sync from the beginning never waits,
             # so its timeout can make each a question of its own.
             nonce = round(time.time() * 10) % 20_000
             self._pending(await self._bounded(self._client.sync(timeout=nonce, filter_id=ONLY_INVITES)))
-            await self._leave_if_forlorn(await self._rooms.joined_rooms())
+            return await self._all_looked_at(await self._rooms.joined_rooms())
         except Exception as error:  # noqa: BLE001 - a boundary: in the background nobody else would say it
             self._log.info("invites=unknown error=%r", error)
-            return False
-        return True
+            return None
 
     def _pending(self, data: Any) -> None:
         for room, content in data.get("rooms", {}).get("invite", {}).items():
@@ -225,45 +253,84 @@ class Membership:
 
     # Rooms that are left
 
-    async def _leave_if_forlorn(self, rooms: list[str]) -> None:
-        """Leave those of `rooms` that we joined and that nobody is in any more whom we know."""
+    async def _leave_if_forlorn(self, room: str) -> None:
+        """Leave `room` if we joined it and nobody is in it any more whom we know."""
+        if room in await self._rooms.joined_rooms():
+            await self._again(lambda: self._looked_at(room))
+
+    async def _all_looked_at(self, rooms: list[str]) -> bool | None:
+        # Each by itself: one that cannot be asked must not keep us in the others.
+        seen = [await self._looked_at(room) for room in rooms]
+        return True if all(seen) else None
+
+    async def _looked_at(self, room: str) -> bool | None:
+        """True if it is known whether to stay, and done; None means that nothing was done."""
         try:
-            ours = set(await self._rooms.joined_rooms())
-            for room in rooms:
-                if room in ours and await self._forlorn(room):
-                    await self._leave(room, "nobody whom I know is in it")
+            if await self._forlorn(room):
+                return await self._left(room, "nobody whom I know is in it")
+        except (MForbidden, MNotFound):
+            # Thrown out while nobody told us; on the way in it is no news.
+            if room not in self._joining:
+                await self._rooms.left(room)
         except Exception as error:  # noqa: BLE001 - a boundary: not knowing means that nothing is left
-            self._log.info("rooms=%s members=unknown error=%r", len(rooms), error)
+            self._log.info("room=%s members=unknown error=%r", room, error)
+            return None
+        return True
 
     async def _forlorn(self, room: str) -> bool:
         members = await self._bounded(self._client.get_joined_members(RoomID(room)))
         policy = self._policy()
-        return not any(policy.knows(member) for member in members)
+        return self._whole() and not any(policy.knows(member) for member in members)
 
-    async def _leave(self, room: str, why: str) -> None:
-        await self._bounded(self._client.leave_room(RoomID(room)))
+    async def _left(self, room: str, why: str) -> bool | None:
+        try:
+            await self._bounded(self._client.leave_room(RoomID(room)))
+        except Exception as error:  # noqa: BLE001 - a boundary: what the homeserver says is the administrator's to read
+            self._log.warning("leave=failed room=%s why=%r error=%r", room, why, error)
+            return None
         await self._rooms.left(room)
         self._log.info("left room=%s why=%r", room, why)
+        return True
 
     # Upgrades
 
     async def _follow(self, old: str, new: str, sender: str) -> None:
+        """Join `new`, unless we are in it: then it is not ours to leave, should it be no upgrade."""
         server = sender.split(":", 1)[1] if ":" in sender else ""
-        if not await self._join(new, [server] if server else [], f"upgraded_from={old} by={sender}"):
-            return
+        joined = False
+        try:
+            inside = await self._again(lambda: self._inside(new))
+            if inside is not False:
+                return
+            joined = await self._join(new, [server] if server else [], f"upgraded_from={old} by={sender}")
+            if joined and (why := await self._doubt(old, new)):
+                await self._again(lambda: self._left(new, why))
+        finally:
+            self._joining.discard(new)
+        if not joined:
+            # An invite that came meanwhile was left to us.
+            await self._look_around()
+
+    async def _inside(self, room: str) -> bool | None:
+        try:
+            return room in await self._bounded(self._client.get_joined_rooms())
+        except Exception as error:  # noqa: BLE001 - a boundary: not knowing means that nothing is joined
+            self._log.info("rooms=unknown error=%r", error)
+            return None
+
+    async def _doubt(self, old: str, new: str) -> str:
+        """Why `new` is not the upgrade of `old` by somebody whom we know; nothing if it is."""
         try:
             create: Any = await self._bounded(
                 self._client.get_state_event(RoomID(new), EventType.ROOM_CREATE, format="event")
             )
             predecessor = getattr(create.content, "predecessor", None)
             same = predecessor is not None and predecessor.room_id == old
-            why = "" if same and self._policy().knows(create.sender) else "it is not the upgrade that it claims to be"
         except Exception as error:  # noqa: BLE001 - a boundary: what cannot be found out is not trusted
-            why = f"its creator is not known ({type(error).__name__})"
-        if why:
-            await self._leave(new, why)
+            return f"its creator is not known ({type(error).__name__})"
+        return "" if same and self._policy().knows(create.sender) else "it is not the upgrade that it claims to be"
 
     @staticmethod
     async def _bounded(request: Awaitable[T]) -> T:
         # mautrix waits for five minutes
-        return await asyncio.wait_for(request, PATIENCE)
+        return await within(PATIENCE, request)

@@ -16,6 +16,7 @@ from html import escape
 from maubot.matrix import parse_formatted
 from mautrix.types import EventID, Format, MessageEvent, MessageType, TextMessageEventContent
 
+from .follow import cancelled
 from .outbox import EDIT, FINAL, FIRST, NotSent, Outbox
 
 PACE = 1.5
@@ -144,10 +145,7 @@ class ProgressMessage:
 
     async def close(self) -> None:
         """Send nothing more."""
-        tasks = [task for task in (self._sender, self._reaction, *self._calls) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(*(task for task in (self._sender, self._reaction, *self._calls) if task is not None))
 
     async def _react_late(self) -> None:
         await asyncio.sleep(REACT_AFTER)

@@ -19,7 +19,7 @@ from mautrix.errors import MatrixInvalidToken
 from mautrix.types import JSON, FilterID, SyncToken
 
 from .account import Account
-from .follow import cancelled
+from .follow import cancelled, within
 from .gaps import Gaps
 
 POLL = 25.0
@@ -150,7 +150,7 @@ class SyncLoop:
         await self._tokens.close()
         if self._handing_over is not None:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._handing_over), 2.0)
+                await within(2.0, asyncio.shield(self._handing_over))
 
     def _await_mautrix(self) -> None:
         """Let `handle_sync` give back the work of mautrix' own handlers (keys, state, decryption), to be awaited.
@@ -173,7 +173,7 @@ class SyncLoop:
                 filter_id=FILTER,
                 set_presence=self._client.presence,
             )
-            data = await asyncio.wait_for(request, patience)
+            data = await within(patience, request)
         except MatrixInvalidToken as error:
             await self._without_token(error)
             return None
@@ -210,7 +210,7 @@ class SyncLoop:
         while True:
             await asyncio.sleep(PROBE_PAUSE)
             try:
-                await asyncio.wait_for(self._client.versions(no_cache=True), PROBE)
+                await within(PROBE, self._client.versions(no_cache=True))
             except Exception as error:  # noqa: BLE001 - a boundary: any failure means not yet
                 self._log.debug("sync=no_sign_of_life error=%r", error)
             else:
@@ -228,7 +228,7 @@ class SyncLoop:
         self._handing_over = asyncio.ensure_future(self._handled(piece))
         try:
             # No cancellation gets to the inside: it could leave a transaction of maubot's open (trap "Database").
-            await asyncio.wait_for(asyncio.shield(self._handing_over), HAND_OVER)
+            await within(HAND_OVER, asyncio.shield(self._handing_over))
         except asyncio.TimeoutError:
             self._log.warning("sync=slow_event seconds=%.0f", HAND_OVER)
 

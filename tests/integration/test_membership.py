@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -140,3 +141,43 @@ async def test_autojoin_is_cautioned_of(servers: Servers) -> None:
         assert "switch Autojoin off for this client in maubot" in (await ask(alice, room, "check")).body
         _, answer = await stack.readyz()
         assert any("Autojoin" in caution for caution in answer["cautions"])
+
+
+async def test_settings_that_cannot_be_read_make_us_leave_no_room(stack: Stack, alice: ChatClient, room: str) -> None:
+    await ask(alice, room, "status")
+    good = await stack.api.settings(stack.instance)
+    await stack.api.change_instance(stack.instance, started=False)
+    await stack.settings(allowed_users=alice.user_id)
+    await stack.api.change_instance(stack.instance, started=True)
+    await stack.maubot.restart()
+    await alice.settle(1.5)
+    assert any("settings=broken" in line for line in stack.instance_log())
+    assert await joined_rooms(stack) == {room}
+    await stack.api.save_settings(stack.instance, good)
+    assert "is off" in (await ask(alice, room, "status")).body
+
+
+async def test_an_upgrade_into_a_room_that_somebody_else_joined_for_us_changes_nothing(
+    stack: Stack, alice: ChatClient, room: str
+) -> None:
+    mallory = await stack.person("mallory")
+    other = await mallory.create_room(encrypted=False, public=True)
+    path = f"/_matrix/client/v3/join/{quote(other)}"
+    await stack.synapse.request("POST", path, {}, token=stack.bot.access_token)
+    await ask(alice, room, "status")
+    await alice.send_state(room, "m.room.tombstone", {"body": "moved", "replacement_room": other})
+    await alice.settle(1.5)
+    assert await joined_rooms(stack) == {room, other}
+    assert await stack.rows("SELECT room_id FROM joined_room") == [{"room_id": room}]
+
+
+async def test_an_upgrade_into_an_address_is_not_followed(stack: Stack, alice: ChatClient, room: str) -> None:
+    mallory = await stack.person("mallory")
+    trap = await mallory.create_room(encrypted=False, public=True)
+    address = f"#{mallory.user_id[1:].replace(':', '-trap:', 1)}"
+    path = f"/_matrix/client/v3/directory/room/{quote(address)}"
+    await stack.synapse.request("PUT", path, {"room_id": trap}, token=mallory.access_token)
+    await ask(alice, room, "status")
+    await alice.send_state(room, "m.room.tombstone", {"body": "moved", "replacement_room": address})
+    await alice.settle(1.5)
+    assert await joined_rooms(stack) == {room}

@@ -48,7 +48,7 @@ async def test_an_idle_bot_polls_nobody_and_does_not_grow(servers: Servers) -> N
         figures = {
             "minutes": minutes,
             "requests to the API server": len(stack.cluster.requests),
-            "log lines of requests to the homeserver a minute": round((matrix_requests(stack) - asked) / minutes, 1),
+            "requests to the homeserver besides syncs": matrix_requests(stack) - asked,
             "kB before": before,
             "kB after": resident(stack),
             "files before": open_before,
@@ -57,8 +57,7 @@ async def test_an_idle_bot_polls_nobody_and_does_not_grow(servers: Servers) -> N
         print("\nidle:", figures)  # noqa: T201 - figures for the docs
         assert "is off" in (await ask(alice, room, "status")).body
         assert figures["requests to the API server"] == 0
-        # Each has a line when it begins and one when it ends.
-        assert (matrix_requests(stack) - asked) / minutes < 2 * 4
+        assert matrix_requests(stack) == asked
         assert resident(stack) - before < 3_000
         assert files(stack) <= open_before + 2
 
@@ -83,4 +82,4 @@ async def test_a_strangers_flood_leaves_no_trace(servers: Servers) -> None:
         assert await stack.rows("SELECT COUNT(*) AS n FROM command") == rows
         assert not list(mallory.timeline.messages(room, stack.bot_id))[1:]
         assert resident(stack) - before < 10_000
-        assert "start" in (await ask(alice, room, "!toggle help")).body
+        assert "This room is not encrypted" in (await ask(alice, room, "!toggle help")).body

@@ -21,6 +21,7 @@ import aiohttp
 from .chat import Account, ChatClient
 from .cluster import Behaviour, SimulatedCluster
 from .maubot import Maubot, MaubotAPI, MaubotError
+from .proxy import Proxy
 from .synapse import REPOSITORY, Login, Synapse
 
 PLUGIN = "io.github.k8s_toggle"
@@ -132,6 +133,7 @@ class Servers:
         sync: bool = True,
         autojoin: bool = False,
         cross_signed: bool = True,
+        proxied: bool = False,
         tidy: bool = True,
         step: Step = nullcontext,
     ) -> AsyncIterator[Stack]:
@@ -143,6 +145,7 @@ class Servers:
             behaviour: of the simulated cluster's workloads.
             sync, autojoin: of the bot's client in maubot.
             cross_signed: whether the bot's device is.
+            proxied: put a `Proxy` between the bot and the homeserver, and one between it and the simulated cluster.
             tidy: delete instance and client in the end, because others go on with the servers.
         """
         async with AsyncExitStack() as parts:
@@ -153,6 +156,12 @@ class Servers:
                     stack.cluster = await parts.enter_async_context(cluster)
                     stack.add_workloads()
             stack.kubeconfig = kubeconfig or stack.cluster.kubeconfig
+            if proxied:
+                stack.homeserver_proxy = await parts.enter_async_context(Proxy(self.synapse.url))
+                stack.cluster_proxy = await parts.enter_async_context(Proxy(stack.cluster.url))
+                stack.kubeconfig = stack.cluster.write_kubeconfig(
+                    stack.kubeconfig.with_name("proxied.kubeconfig"), server=stack.cluster_proxy.url
+                )
             if tidy:
                 parts.push_async_callback(stack.delete)
             parts.push_async_callback(stack.close)
@@ -206,6 +215,8 @@ class Stack:
         self.instance = self._numbered("toggle", number)
         self.bot_password = secrets.token_urlsafe(12)
         self.recovery_key = ""
+        self.homeserver_proxy: Proxy | None = None
+        self.cluster_proxy: Proxy | None = None
         self._number = number
         self._people: dict[str, ChatClient] = {}
 
@@ -301,7 +312,8 @@ class Stack:
         local = self._numbered("bot", self._number)
         await self.synapse.register(local, self.bot_password)
         self.bot = await self.api.login_bot(self.synapse.server_name, local, self.bot_password)
-        await self.api.put_client(self.synapse.url, self.bot, sync=sync, autojoin=autojoin)
+        url = self.homeserver_proxy.url if self.homeserver_proxy else self.synapse.url
+        await self.api.put_client(url, self.bot, sync=sync, autojoin=autojoin)
         if cross_signed:
             self.recovery_key = await self.api.generate_recovery_key(self.bot_id)
 
