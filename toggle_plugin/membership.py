@@ -1,6 +1,8 @@
 """Which rooms we are in: invites that we accept, upgrades that we follow, rooms that we leave again.
 
 maubot's own handler follows whatever a tombstone names, even with `autojoin` off, so it is put aside while we run.
+Requests go by `ClientAPI`: the client's own methods also write to maubot's database, and work that is cancelled there
+leaves its transaction open, which ends encryption for every client (trap "Database"). The sync tells it the same.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Protocol, TypeVar, cast
 
 from maubot.handlers import event
-from mautrix.client import SyncStream
+from mautrix.client import ClientAPI, SyncStream
 from mautrix.errors import MForbidden, MNotFound
 from mautrix.types import EventType, FilterID, MemberStateEventContent, RoomID, StateEvent
 from mautrix.types import Membership as State
@@ -219,7 +221,7 @@ class Membership:
     async def _joined(self, room: str, servers: list[str], why: str) -> bool | None:
         """Whether it was joined; None if it may be later."""
         try:
-            await self._bounded(self._client.join_room(RoomID(room), servers=servers or None, max_retries=0))
+            await self._bounded(ClientAPI.join_room(self._client, RoomID(room), servers or None, max_retries=0))
         except MForbidden as error:
             # As after the upgrade of a private room: clients send an invite then.
             self._log.info("join=refused room=%s %s error=%r", room, why, error)
@@ -278,13 +280,13 @@ class Membership:
         return True
 
     async def _forlorn(self, room: str) -> bool:
-        members = await self._bounded(self._client.get_joined_members(RoomID(room)))
+        members = await self._bounded(ClientAPI.get_joined_members(self._client, RoomID(room)))
         policy = self._policy()
         return self._whole() and not any(policy.knows(member) for member in members)
 
     async def _left(self, room: str, why: str) -> bool | None:
         try:
-            await self._bounded(self._client.leave_room(RoomID(room)))
+            await self._bounded(ClientAPI.leave_room(self._client, RoomID(room)))
         except Exception as error:  # noqa: BLE001 - a boundary: what the homeserver says is the administrator's to read
             self._log.warning("leave=failed room=%s why=%r error=%r", room, why, error)
             return None
@@ -322,7 +324,7 @@ class Membership:
         """Why `new` is not the upgrade of `old` by somebody whom we know; nothing if it is."""
         try:
             create: Any = await self._bounded(
-                self._client.get_state_event(RoomID(new), EventType.ROOM_CREATE, format="event")
+                ClientAPI.get_state_event(self._client, RoomID(new), EventType.ROOM_CREATE, format="event")
             )
             predecessor = getattr(create.content, "predecessor", None)
             same = predecessor is not None and predecessor.room_id == old

@@ -358,3 +358,22 @@ async def test_maubots_own_following_of_upgrades_is_put_aside_while_we_run(
     assert (before, handlers()) == (["_handle_tombstone"], [])
     await membership.close()
     assert handlers() == before
+
+
+async def test_nothing_that_can_be_cancelled_writes_to_maubots_database(
+    house: House, client: Client, membership: Membership, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+
+    async def write(self: object, *_: object, **__: object) -> None:
+        written.append(type(self).__name__)
+
+    for name in ("set_membership", "set_members", "set_member", "update_state"):
+        monkeypatch.setattr(type(client.state_store), name, write)
+    house.invites[OTHER] = [ALICE]
+    house.creators[NEW] = (MALLORY, OLD)
+    membership.start()
+    await membership.tombstone(tombstone(NEW))
+    await until(lambda: f"POST rooms/{NEW}/leave" in house.asked and f"GET rooms/{OTHER}/joined_members" in house.asked)
+    await quiet(house)
+    assert written == []
