@@ -1,10 +1,14 @@
-"""What a room is: encrypted or not, and whether somebody is alone with us in it."""
+"""What a room is: encrypted or not, and whether somebody is alone with us in it.
+
+Requests go by `ClientAPI`: the client's own methods also write to maubot's database, and whoever asks here can be
+cancelled (trap "Database").
+"""
 
 from __future__ import annotations
 
 import logging
 
-from mautrix.client import Client
+from mautrix.client import Client, ClientAPI
 from mautrix.client.state_store import StateStore
 from mautrix.errors import MNotFound
 from mautrix.types import EventType, Membership, RoomID, UserID
@@ -36,7 +40,7 @@ class Rooms:
         if known is not None:
             return bool(known)
         try:
-            await self._client.get_state_event(RoomID(room), EventType.ROOM_ENCRYPTION)
+            await ClientAPI.get_state_event(self._client, RoomID(room), EventType.ROOM_ENCRYPTION)
         except MNotFound:
             return False
         except Exception as error:  # noqa: BLE001 - a boundary: whatever the homeserver did, the safe answer is the same
@@ -50,7 +54,7 @@ class Rooms:
             if await store.has_full_member_list(RoomID(room)):
                 members = await store.get_members(RoomID(room), (Membership.JOIN,))
             else:
-                members = list(await self._client.get_joined_members(RoomID(room)))
+                members = list(await ClientAPI.get_joined_members(self._client, RoomID(room)))
         except Exception as error:  # noqa: BLE001 - a boundary: not knowing means not alone, and so silence
             self._log.warning("room=%s members=unknown error=%r", room, error)
             return False
