@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 from .stack import Stack
@@ -21,17 +23,20 @@ def open_files(stack: Stack) -> int:
 
 
 def database_bytes(stack: Stack) -> int:
-    """The size of the instance's SQLite database with what has not been merged into it yet."""
-    return _with_journal(stack.maubot.directory / "plugins" / f"{stack.instance}.db")
+    """The size of the instance's SQLite database."""
+    return _pages(stack.maubot.directory / "plugins" / f"{stack.instance}.db")
 
 
 def key_store_bytes(stack: Stack) -> int:
     """The same of maubot's own database, which holds the keys of all clients."""
-    return _with_journal(stack.maubot.directory / "maubot.db")
+    return _pages(stack.maubot.directory / "maubot.db")
 
 
-def _with_journal(path: Path) -> int:
-    return sum(part.stat().st_size for part in (path, path.with_name(f"{path.name}-wal")) if part.exists())
+def _pages(path: Path) -> int:
+    """By its pages: the files also hold what was written twice, up to a bound (the write-ahead log)."""
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        (size,) = database.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()
+        return int(size)
 
 
 def homeserver_requests(stack: Stack) -> tuple[int, int]:
