@@ -167,15 +167,15 @@ class Membership:
             self._begin(self._follow(evt.room_id, replacement, evt.sender))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(self._logged(work))
+        task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
 
-    async def _logged(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception:  # noqa: BLE001 - a boundary: in the background nobody else would say it
-            self._log.exception("membership=error")
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A boundary: in the background nobody else would say it.
+            self._log.error("membership=error", exc_info=error)
 
     @staticmethod
     async def _again(attempt: Callable[[], Awaitable[T | None]]) -> T | None:

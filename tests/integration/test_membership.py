@@ -44,6 +44,15 @@ async def test_an_invite_that_came_while_we_were_down_is_accepted(stack: Stack, 
     assert "is off" in (await ask(alice, room, "status")).body
 
 
+async def test_an_invite_that_came_while_we_were_down_is_accepted_where_maubot_syncs(servers: Servers) -> None:
+    async with servers.stack(sync=True) as stack:
+        alice = await stack.person("alice")
+        await stack.maubot.stop()
+        room = await alice.create_room(encrypted=True, invite=[stack.bot_id])
+        await stack.maubot.run()
+        await alice.wait_membership(room, stack.bot_id)
+
+
 async def test_an_invite_waits_until_its_sender_may_invite(stack: Stack, alice: ChatClient) -> None:
     bob = await stack.person("bob")
     room = await bob.create_room(encrypted=True, invite=[stack.bot_id])

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import pytest
 from aiohttp import web
 from mautrix.client import Client, SyncStream
-from mautrix.types import StateEvent, StrippedStateEvent
+from mautrix.types import EventType, StateEvent, StrippedStateEvent
 
 from toggle_plugin import membership as membership_module
 from toggle_plugin.access import AccessPolicy
@@ -124,13 +124,19 @@ def _invited(by: list[str]) -> dict[str, Any]:
     return {"invite_state": {"events": [member(inviter) for inviter in by]}}
 
 
-class OurAccount:
-    """As `Account`, of a client that maubot does not know."""
+class Entry:
+    """maubot's row of the account, as far as it follows upgrades."""
 
-    entry = None
+    async def _handle_tombstone(self, evt: StateEvent) -> None: ...
+
+
+class OurAccount:
+    """As `Account`, with an entry that has registered what maubot's registers."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self.entry = Entry()
+        client.add_event_handler(EventType.ROOM_TOMBSTONE, self.entry._handle_tombstone)
 
 
 @pytest.fixture
@@ -141,15 +147,20 @@ async def house() -> AsyncIterator[House]:
 
 
 @pytest.fixture
-async def membership(house: House, store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Membership]:
-    monkeypatch.setattr(membership_module, "AGAIN", 0.02)
+async def client(house: House) -> AsyncIterator[Client]:
     client = house.client()
+    yield client
+    await client.api.session.close()
+
+
+@pytest.fixture
+async def membership(client: Client, store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Membership]:
+    monkeypatch.setattr(membership_module, "AGAIN", 0.02)
     account = cast(Account, OurAccount(client))
     policy = AccessPolicy(Settings(allowed_users=frozenset({ALICE})))
     membership = Membership(account, lambda: policy, lambda: True, store, Strangers(LOG), LOG)
     yield membership
     await membership.close()
-    await client.api.session.close()
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -333,3 +344,17 @@ async def test_closing_ends_what_waits_to_be_tried_again(
     membership.start()
     await until(lambda: f"POST join/{NEW}" in house.asked)
     await asyncio.wait_for(membership.close(), 1)
+    assert not [task for task in asyncio.all_tasks() if "Membership" in repr(task.get_coro())]
+
+
+async def test_maubots_own_following_of_upgrades_is_put_aside_while_we_run(
+    client: Client, membership: Membership
+) -> None:
+    def handlers() -> list[str]:
+        return [handler.__name__ for handler in client.event_handlers.get(EventType.ROOM_TOMBSTONE, {})]
+
+    before = handlers()
+    membership.start()
+    assert (before, handlers()) == (["_handle_tombstone"], [])
+    await membership.close()
+    assert handlers() == before

@@ -121,12 +121,18 @@ async def test_a_key_that_was_on_its_way_is_waited_for_and_nobody_is_asked(bot: 
     assert (bot.handed_over, bot.said, bot.asked.key_requests) == ([raw["event_id"]], [], [])
 
 
-async def test_a_session_is_asked_for_once_and_its_messages_come_in_their_order(bot: Listening) -> None:
+async def test_a_session_is_asked_for_once_and_its_messages_come_in_their_order(
+    bot: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(undecryptable, "LOOK", 0.4)
     alice = Person()
     await bot.knows(alice)
     key = alice.inbound()
     raws = [alice.encrypted() for _ in range(3)]
-    looking = [asyncio.create_task(bot.look(raw, 5)) for raw in raws]
+    looking = []
+    for raw in raws:
+        looking.append(asyncio.create_task(bot.look(raw, 5)))
+        await asyncio.sleep(0.12)  # so that the others would look first once the key is there
     await asyncio.wait_for(bot.asked.was_asked.wait(), 5)
     await bot.take_key(key)
     await asyncio.gather(*looking)
@@ -178,6 +184,18 @@ async def test_what_mautrix_read_is_not_handed_over_again(bot: Listening) -> Non
     raw = alice.encrypted()
     bot.undecryptable.read(raw["event_id"])
     await bot.look(raw)
+    assert (bot.handed_over, bot.said) == ([], [])
+
+
+async def test_what_mautrix_read_while_we_waited_is_not_handed_over_again(bot: Listening) -> None:
+    alice = Person()
+    await bot.knows(alice)
+    key, raw = alice.inbound(), alice.encrypted()
+    looking = asyncio.create_task(bot.look(raw, 5))
+    await asyncio.sleep(0.1)
+    bot.undecryptable.read(raw["event_id"])
+    await bot.take_key(key)
+    await looking
     assert (bot.handed_over, bot.said) == ([], [])
 
 
