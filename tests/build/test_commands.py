@@ -73,14 +73,25 @@ def test_the_test_runner_has_the_last_word(checkout: Checkout, test: str, code: 
     assert re.search(r" in \d+\.\d+s", done.stdout.splitlines()[-1])
 
 
-def test_clusters_and_benchmarks_are_tested_only_by_name(checkout: Checkout) -> None:
+def test_clusters_benchmarks_and_soaks_are_tested_only_by_name(checkout: Checkout) -> None:
     shutil.copy2(REPOSITORY / "pyproject.toml", checkout.root)
-    for directory in ("unit", "build", "stack/cluster", "cluster", "bench"):
+    for directory in ("unit", "build", "stack/cluster", "cluster", "bench", "soak"):
         checkout.write(f"tests/{directory}/test_{directory.replace('/', '_')}.py", "def test_it(): pass")
     everything = checkout.build("test", "--quiet")
     named = checkout.build("test", "--quiet", "tests/bench")
     assert "3 passed" in everything.stdout.splitlines()[-1]
     assert "1 passed" in named.stdout.splitlines()[-1]
+
+
+def test_soak_runs_the_long_tests_alone_and_shows_their_figures(checkout: Checkout) -> None:
+    checkout.write("tests/unit/test_unit.py", "def test_it(): pass")
+    checkout.write("tests/soak/test_soak.py", "def test_idle(): print('figure: 1')\n\n\ndef test_flood(): pass\n")
+    soak = checkout.build("test", "--soak")
+    assert "2 passed" in soak.stdout.splitlines()[-1]
+    assert "figure: 1" in soak.stdout
+    selected = checkout.build("test", "--soak", "-k", "idle")
+    assert "1 passed, 1 deselected" in selected.stdout.splitlines()[-1]
+    assert "--soak" in checkout.build("help").stdout
 
 
 def test_tests_without_arguments_begin_with_lint(checkout: Checkout) -> None:

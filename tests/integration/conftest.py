@@ -38,6 +38,21 @@ async def postgres_servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
         await postgres.stop()
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def any_servers(request: pytest.FixtureRequest) -> Servers:
+    """A test that asks for it runs on both databases; only the one that is asked for is started."""
+    name = {"sqlite": "servers", "postgres": "postgres_servers"}[request.param]
+    servers: Servers = request.getfixturevalue(name)
+    return servers
+
+
+@pytest.fixture
+async def any_stack(any_servers: Servers) -> AsyncIterator[Stack]:
+    """A stack on either database whose bot syncs by itself, as the docs recommend."""
+    async with any_servers.stack(sync=False) as stack:
+        yield stack
+
+
 @pytest.fixture
 async def stack(servers: Servers) -> AsyncIterator[Stack]:
     """A bot, its instance with the default settings, and a simulated cluster, for one test."""

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from tests.integration.conversation import ask, audit, told
-from tests.stack.stack import PLUGIN, Servers, Stack
+from tests.stack.stack import PLUGIN, Stack
+
+ROUNDS = 10
+"""Each with a new key for the first message after it."""
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-async def stack(request: pytest.FixtureRequest, servers: Servers, postgres_servers: Servers) -> AsyncIterator[Stack]:
-    chosen = {"sqlite": servers, "postgres": postgres_servers}[request.param]
-    async with chosen.stack(sync=False) as stack:
-        yield stack
-
-
-async def test_encrypted_commands_and_restarts(stack: Stack) -> None:
+async def test_encrypted_commands_and_restarts(any_stack: Stack) -> None:
+    stack = any_stack
     alice = await stack.person("alice")
     room = await stack.room_with_bot(alice)
     await told(alice, room, "start", "is running")
@@ -32,12 +25,13 @@ async def test_encrypted_commands_and_restarts(stack: Stack) -> None:
     assert {row["fingerprint"] for row in rows} == {alice.fingerprint}
 
 
-async def test_a_key_and_its_messages_in_one_sync_every_time(stack: Stack) -> None:
+async def test_a_key_and_its_messages_in_one_sync_every_time(any_stack: Stack) -> None:
+    stack = any_stack
     alice = await stack.person("alice")
     room = await stack.room_with_bot(alice)
     await ask(alice, room, "status")
     events = []
-    for _ in range(5):
+    for _ in range(ROUNDS):
         stack.maubot.process.pause()
         await alice.rotate_session(room)
         events += [await alice.send(room, "status") for _ in range(3)]

@@ -68,6 +68,12 @@ class Postgres:
         await server._run()
         return server
 
+    @property
+    def process(self) -> ChildProcess:
+        if self._process is None:
+            raise RuntimeError("PostgreSQL was not started")
+        return self._process
+
     def url(self, database: str) -> str:
         return f"postgresql://{USER}@{LOOPBACK}:{self._port}/{database}"
 

@@ -4,35 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+from collections.abc import Coroutine
+from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 from urllib.parse import urlsplit
 
-from .processes import LOOPBACK, free_port
+from .processes import LOOPBACK
 
 CHUNK = 65536
+HELD_CHUNKS = 1024
+"""Chunks that one direction of a connection may hold back before it reads no more."""
+RESET = None
+"""Stands where bytes would be for the end of a connection that was broken; no bytes are its end in order."""
+
+Held = asyncio.Queue["tuple[float, bytes | None]"]
+
+
+@dataclass
+class _Line:
+    """A caller's connection with ours to the server; what `mute` it loses, both sides never learn."""
+
+    mute: bool = False
 
 
 class Proxy:
-    """Stands before one server; to be entered with ``async with``.
+    """Stands before one server; to be entered with ``async with``, and then passes everything on.
 
     Attributes:
+        port: on which it listens; it stays reserved while connections are refused.
         connections: how many were accepted so far.
-        received: bytes that came from the client's side.
+        received: bytes that came from the callers so far, the lost ones too.
+        sent: bytes that callers were sent so far.
     """
 
+    port: int
+
     def __init__(self, target: str) -> None:
-        """`target` is a URL, of which host and port count."""
+        """`target` is a URL, of which scheme, host and port count."""
         parts = urlsplit(target)
         self._target = (parts.hostname or LOOPBACK, parts.port or 80)
         self._scheme = parts.scheme
-        self.port = free_port()
         self.connections = 0
         self.received = 0
+        self.sent = 0
         self._dropping = False
         self._delay = 0.0
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
-        self._mute: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -40,6 +59,11 @@ class Proxy:
         return f"{self._scheme}://{LOOPBACK}:{self.port}"
 
     async def __aenter__(self) -> Proxy:  # noqa: PYI034 - typing.Self came with Python 3.11
+        # A socket that is bound and does not listen: calls are refused, and nobody else gets the port meanwhile.
+        self._reserved = socket.socket()
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._reserved.bind((LOOPBACK, 0))
+        self.port = self._reserved.getsockname()[1]
         await self._listen()
         return self
 
@@ -47,9 +71,7 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.cut()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._reserved.close()
 
     async def pass_on(self) -> None:
         """Let everything through again; what was lost stays lost, and its connections stay mute."""
@@ -58,70 +80,110 @@ class Proxy:
             await self._listen()
 
     def drop(self) -> None:
-        """As a firewall that drops packets: connections stay open, and nothing comes through any more."""
+        """As a firewall that drops packets: connections stay open, and neither bytes nor an end comes through.
+
+        A connection that lost anything, or was made meanwhile, is mute for ever: each side has to give up by itself.
+        """
         self._dropping = True
-        self._mute |= self._open
 
     def delay(self, seconds: float) -> None:
         """Hold everything that comes back for `seconds`."""
         self._delay = seconds
 
     async def cut(self) -> None:
-        """Close every connection, and refuse new ones."""
+        """Break every connection, and refuse new ones."""
         if self._server is not None:
             self._server.close()
             self._server = None
-        for writer in list(self._open):
-            writer.transport.abort()
+        await _cancel(self._tasks)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, LOOPBACK, self.port)
+        self._server = await asyncio.start_server(self._accept, LOOPBACK, self.port, reuse_port=True)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Not a coroutine: asyncio would complain of its cancellation."""
+        if self._server is None:
+            writer.transport.abort()
+            return
         self.connections += 1
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        self._open.add(writer)
-        if self._dropping:
-            self._mute.add(writer)
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             with contextlib.suppress(OSError):
-                their_reader, their_writer = await asyncio.open_connection(*self._target)
-                self._open.add(their_writer)
-                await self._both_ways(reader, writer, their_reader, their_writer)
+                if self._dropping:
+                    await self._swallow(reader)
+                else:
+                    await self._connect(reader, writer)
         finally:
             writer.transport.abort()
-            self._open.discard(writer)
-            self._mute.discard(writer)
 
-    async def _both_ways(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        their_reader: asyncio.StreamReader,
-        their_writer: asyncio.StreamWriter,
-    ) -> None:
-        there = asyncio.ensure_future(self._pump(reader, their_writer, writer, back=False))
-        back = asyncio.ensure_future(self._pump(their_reader, writer, writer, back=True))
+    async def _swallow(self, reader: asyncio.StreamReader) -> None:
+        while data := await reader.read(CHUNK):
+            self.received += len(data)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        their_reader, their_writer = await asyncio.open_connection(*self._target)
+        line, there, back = _Line(), Held(HELD_CHUNKS), Held(HELD_CHUNKS)
         try:
-            await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
+            await _all_or_none(
+                self._read(reader, there, back=False),
+                self._write(line, there, their_writer, back=False),
+                self._read(their_reader, back, back=True),
+                self._write(line, back, writer, back=True),
+            )
         finally:
-            there.cancel()
-            back.cancel()
-            await asyncio.gather(there, back, return_exceptions=True)
             their_writer.transport.abort()
-            self._open.discard(their_writer)
 
-    async def _pump(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, client: asyncio.StreamWriter, *, back: bool
-    ) -> None:
-        while data := await source.read(CHUNK):
+    async def _read(self, source: asyncio.StreamReader, held: Held, *, back: bool) -> None:
+        """Put what comes, and its end, with the time when it is due."""
+        clock = asyncio.get_running_loop().time
+        data: bytes | None = b"begin"
+        while data:
+            try:
+                data = await source.read(CHUNK)
+            except ConnectionError:
+                data = RESET
             if not back:
-                self.received += len(data)
-            elif self._delay:
-                await asyncio.sleep(self._delay)
-            if client not in self._mute:
-                sink.write(data)
-                await sink.drain()
+                self.received += len(data or b"")
+            await held.put((clock() + (self._delay if back else 0.0), data))
+
+    async def _write(self, line: _Line, held: Held, sink: asyncio.StreamWriter, *, back: bool) -> None:
+        data: bytes | None = b"begin"
+        while data:
+            due, data = await held.get()
+            await asyncio.sleep(due - asyncio.get_running_loop().time())
+            line.mute = line.mute or self._dropping
+            if line.mute:
+                continue
+            if data is RESET:
+                raise ConnectionResetError
+            await _hand_over(sink, data)
+            if back:
+                self.sent += len(data)
+
+
+async def _hand_over(sink: asyncio.StreamWriter, data: bytes) -> None:
+    """Write bytes, or the end if there are none."""
+    if data:
+        sink.write(data)
+        await sink.drain()
+    else:
+        sink.write_eof()
+
+
+async def _all_or_none(*parts: Coroutine[Any, Any, None]) -> None:
+    """Await all; when one fails, or we are cancelled, end the others."""
+    tasks = {asyncio.ensure_future(part) for part in parts}
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        await _cancel(tasks)
+
+
+async def _cancel(tasks: set[asyncio.Task[None]]) -> None:
+    for task in list(tasks):
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

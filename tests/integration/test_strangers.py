@@ -1,0 +1,28 @@
+"""A stranger's traffic: silence, no work, no row. The long version is in tests/soak."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.integration.flood import NOTHING, Scene
+from tests.stack.stack import Servers, Stack
+
+MESSAGES = 200
+
+
+@pytest.fixture
+async def stack(servers: Servers) -> AsyncIterator[Stack]:
+    async with servers.stack(sync=False) as stack:
+        yield stack
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plaintext", "encrypted"])
+async def test_a_strangers_flood_leaves_no_trace(stack: Stack, encrypted: bool) -> None:
+    scene = await Scene.open(stack, encrypted=encrypted)
+    before = await scene.flood(MESSAGES // 4)
+    after = await scene.flood(MESSAGES)
+    assert (before.visible, after.visible) == (NOTHING, NOTHING)
+    assert after.database <= before.database
+    assert after.memory - before.memory < 10_000
