@@ -24,7 +24,6 @@ from .commands import Commands, Parts
 from .config import Config, yaml_problem
 from .connection import Connection
 from .errors import SettingsError, SettingsProblem, summary
-from .follow import cancelled
 from .gaps import Gaps
 from .membership import Membership, autojoin_caution
 from .migrations import upgrade_table
@@ -35,6 +34,7 @@ from .shutdown import OrderlyShutdown
 from .store import Store
 from .strangers import Strangers
 from .sync import Sync
+from .tasks import cancelled
 from .toggle import ToggleService
 from .trust import Arrivals, OwnKeys
 from .web import Readiness
@@ -182,8 +182,11 @@ class ToggleBot(Plugin):
             self.log,
         )
         self._undo.push_async_callback(self._membership.close)
+        self._own_keys = OwnKeys(self.client, store.first_fingerprint, self.log)
+        self._undo.push_async_callback(self._own_keys.drain)
         parts = Parts(
-            self.client, self.client.mxid, lambda: self._in_force, answers, arrivals, rooms, outbox, strangers
+            *(self.client, self.client.mxid, lambda: self._in_force, answers, arrivals, rooms, outbox, strangers),
+            own_trouble=self._own_keys.trouble,
         )
         commands = Commands(parts, self.log)
         self._undo.push_async_callback(commands.close)
@@ -197,7 +200,6 @@ class ToggleBot(Plugin):
         self._membership.start()
         # In the background, for it may wait for the network, and so far only the log needs it.
         first_contact = asyncio.create_task(self._connection.try_now())
-        self._own_keys = OwnKeys(self.client, store.first_fingerprint, self.log)
         own_keys = asyncio.create_task(self._own_keys.trouble())
         self._undo.push_async_callback(cancelled, first_contact, own_keys)
 

@@ -31,7 +31,7 @@ from .rooms import Rooms
 from .settings import BareCommands, Settings
 from .strangers import Strangers
 from .trust import Arrivals
-from .undecryptable import Undecryptable
+from .undecryptable import Undecryptable, Why
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _on = cast("Callable[[EventType], Callable[[_F], _F]]", event.on)
@@ -60,6 +60,8 @@ class Parts:
     rooms: Rooms
     outbox: Outbox
     strangers: Strangers
+    own_trouble: Callable[[], Awaitable[str]]
+    """What is wrong with our own keys, which is logged with the cure."""
 
 
 class Commands:
@@ -182,8 +184,11 @@ class Commands:
             self._log.exception("event=%s room=%s user=%s outcome=error", evt.event_id, evt.room_id, evt.sender)
         held.set_result(None)
 
-    async def _cannot_read(self, evt: EncryptedEvent) -> None:
-        await self._say(Anchor(evt.room_id, evt.event_id, evt.sender), render.undecryptable())
+    async def _cannot_read(self, evt: EncryptedEvent, why: Why) -> None:
+        text = render.undecryptable() if why is Why.NO_KEY else render.not_its_key()
+        await self._say(Anchor(evt.room_id, evt.event_id, evt.sender), text)
+        # It may be our own keys that are gone: then the log has the cure, also where nobody asks for /readyz.
+        await self._parts.own_trouble()
 
     async def _say(self, anchor: Anchor, text: str) -> None:
         reply = ProgressMessage(self._parts.outbox, anchor, self._log)

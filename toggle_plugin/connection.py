@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from .errors import ClusterError, NotConfigured, TimedOut
-from .follow import cancelled
+from .tasks import cancelled
 from .workloads import KubernetesWorkloads
 
 ANSWER_WITHIN = 5.0

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from .errors import ClusterError, Forbidden
 from .models import ClusterEvent, Phase, Pod, Progress, RolloutStatus, Workload, WorkloadRef
 from .rollout import observed, rollout_status
+from .tasks import cancelled
 
 T = TypeVar("T")
 
@@ -27,8 +28,6 @@ FIRST_PAUSE = 0.25
 """Seconds until the first look without news; each next pause is twice as long, up to LOOK_EVERY."""
 SETTLE = 2.0
 """Seconds that it must stay ready to be believed: without a probe, a container that exits at once is ready first."""
-CANCEL_AGAIN = 3.0
-"""Seconds until what did not end is cancelled again; longer than the last words of a command may take."""
 PATIENCE = 10.0
 """Seconds that a workload must be stuck without a break before somebody is called."""
 
@@ -249,34 +248,3 @@ class Follower:
 def _gist(status: RolloutStatus | None) -> RolloutStatus | None:
     """`status` without what changes all the time: a restart more, or another wording, is not worth an edit."""
     return status and replace(status, reason=re.split(r" \(|: ", status.reason, maxsplit=1)[0])
-
-
-async def cancelled(*futures: asyncio.Future[Any]) -> None:
-    """Cancel `futures` and wait until they have ended, however they end.
-
-    Repeated, for up to Python 3.11 `asyncio.wait_for` loses a cancellation that meets the end of what it waits for.
-    """
-    running = {future for future in futures if not future.done()}
-    while running:
-        for future in running:
-            future.cancel()
-        _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN)
-    # so that nobody's failure is called unseen
-    await asyncio.gather(*futures, return_exceptions=True)
-
-
-async def within(seconds: float, work: Awaitable[T]) -> T:
-    """The result of `work`, which is cancelled after `seconds`: as `asyncio.wait_for`, but no cancellation is lost.
-
-    Raises:
-        asyncio.TimeoutError: it took longer.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait({task}, timeout=seconds)
-        if not task.done():
-            raise asyncio.TimeoutError
-        return task.result()
-    finally:
-        if not task.done():
-            task.cancel()

@@ -15,7 +15,7 @@ from mautrix.client import Client
 from mautrix.errors import MatrixRequestError
 from mautrix.types import RoomID
 
-from .follow import within
+from .tasks import within
 
 PAGE = 100
 """Events that one request asks for."""

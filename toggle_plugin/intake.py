@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from .follow import cancelled
+from .tasks import cancelled
 
 MOST = 500
 """Lines of one person that may wait or run at a time."""

@@ -22,8 +22,8 @@ from mautrix.types import Membership as State
 
 from .access import AccessPolicy, Ignored
 from .account import Account
-from .follow import cancelled, within
 from .strangers import Strangers
+from .tasks import cancelled, within
 
 PATIENCE = 60.0
 """Seconds for one request; joining a large room takes a homeserver long."""

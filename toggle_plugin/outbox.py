@@ -14,13 +14,15 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import ClientError, ClientTimeout
 from mautrix.api import Path
 from mautrix.client import Client
 from mautrix.errors import MatrixConnectionError, MatrixError, MatrixRequestError
 from mautrix.types import EventType, MessageEventContent, RoomID
+
+from .tasks import Shield
 
 TIMEOUT = 10.0
 """Seconds for one request; a slower one goes on at the homeserver, and the next try gets its result."""
@@ -36,8 +38,6 @@ LIMIT_WITHOUT_A_NUMBER = 5.0
 """Seconds to wait where a limit does not say: one message in five seconds is the stock limit."""
 FINAL, FIRST, EDIT = range(3)
 """Urgencies: the last word of a command, the first, and what lies between."""
-
-T = TypeVar("T")
 
 
 class NotSent(Exception):
@@ -141,7 +141,7 @@ class Outbox:
         self._encrypted = encrypted
         self._log = log
         self._gate = Gate()
-        self._running: set[asyncio.Future[Any]] = set()
+        self._whole = Shield()
 
     async def send(self, room: str, make: Make, urgency: Urgency, transaction: str = "") -> str | None:
         """Send what `make` returns when it is our turn, so that it is the newest; nothing when that is None.
@@ -195,7 +195,7 @@ class Outbox:
     async def stop(self) -> None:
         """Let nobody wait any longer."""
         await self._gate.stop()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._whole.drain()
 
     async def _made(self, room: str, make: Make) -> tuple[EventType, Any] | None:
         try:
@@ -240,13 +240,6 @@ class Outbox:
                 return _event_id(response.status, _json(await response.read()))
         except (ClientError, OSError, asyncio.TimeoutError) as error:
             raise _TryAgain(repr(error)) from error
-
-    async def _whole(self, work: Awaitable[T]) -> T:
-        """`work`, safe from our cancellation, which would leave a transaction of maubot's crypto database open."""
-        task = asyncio.ensure_future(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
 
 
 def _transaction() -> str:

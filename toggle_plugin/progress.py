@@ -16,8 +16,8 @@ from html import escape
 from maubot.matrix import parse_formatted
 from mautrix.types import EventID, Format, MessageEvent, MessageType, TextMessageEventContent
 
-from .follow import cancelled
 from .outbox import EDIT, FINAL, FIRST, NotSent, Outbox
+from .tasks import cancelled
 
 PACE = 1.5
 """Seconds between two edits: what changes faster is merged."""

@@ -253,6 +253,13 @@ def undecryptable() -> str:
     return "I cannot read your message: its key did not reach me, so I did nothing; send it again."
 
 
+def not_its_key() -> str:
+    return (
+        "Your message was encrypted with a key that does not belong to its device or its room, so I did nothing; "
+        "send it again, and if that does not help, sign your device out and in again."
+    )
+
+
 def with_cautions(text: str, cautions: Sequence[SettingsProblem]) -> str:
     """`text`, and below it what an administrator should change."""
     return "\n\n".join([text, *(f"⚠ {sentence(str(caution))}" for caution in cautions)])

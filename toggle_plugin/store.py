@@ -6,20 +6,16 @@ SQLite's transaction open, and everything written later is lost with it.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
 from dataclasses import astuple, fields
-from typing import Any, TypeVar
 
 from mautrix.util.async_db import Database
 
 from .models import AuditEntry, WorkloadRef
+from .tasks import Shield
 
 KEEP_ROWS = 10_000
 """Starts and stops, and apart from them all that changed nothing, that are kept at most; older ones are forgotten."""
 PRUNE_EVERY = 100
-
-T = TypeVar("T")
 
 _COLUMNS = {
     "event": "event_id",
@@ -41,7 +37,7 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._running: set[asyncio.Task[Any]] = set()
+        self._whole = Shield()
         self._finished = 0
 
     async def receive(self, entry: AuditEntry) -> bool:
@@ -151,10 +147,4 @@ class Store:
 
     async def drain(self) -> None:
         """Wait for what was under way when its caller was cancelled; call it before the database closes."""
-        await asyncio.gather(*self._running, return_exceptions=True)
-
-    async def _whole(self, statement: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.ensure_future(statement)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        await self._whole.drain()

@@ -19,8 +19,8 @@ from mautrix.errors import MatrixInvalidToken
 from mautrix.types import JSON, FilterID, SyncToken
 
 from .account import Account
-from .follow import cancelled, within
 from .gaps import Gaps
+from .tasks import cancelled, within
 
 POLL = 25.0
 """Seconds that the homeserver holds a request when there is no news."""

@@ -6,18 +6,16 @@ written. So it is read again from the encrypted event itself, and only if that h
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from mautrix.client import Client
 from mautrix.types import (
     CrossSigningUsage,
-    DeviceLists,
     EncryptedEvent,
     Event,
     MessageEvent,
@@ -28,6 +26,7 @@ from mautrix.types import (
 
 from .access import SIGNED
 from .models import Trust
+from .tasks import Shield, within
 
 REFRESH = 10.0
 """Seconds that a person's keys may take to come; without them, what was known of them holds."""
@@ -35,8 +34,6 @@ OWN_KEYS_EVERY = 30.0
 """Seconds that an answer about our own keys holds."""
 KEEP = 256
 """Encrypted events that wait for their decrypted twin; what is forgotten is fetched again."""
-
-T = TypeVar("T")
 
 _ACCOUNT = "SELECT account_id FROM crypto_account WHERE account_id=$1"
 
@@ -95,6 +92,7 @@ class OwnKeys:
         self._client = client
         self._first = first
         self._log = log
+        self._whole = Shield()
         self._trouble = ""
         self._ask_again = 0.0
 
@@ -105,7 +103,7 @@ class OwnKeys:
         if time.monotonic() >= self._ask_again:
             self._ask_again = time.monotonic() + OWN_KEYS_EVERY
             try:
-                found = "" if await asyncio.wait_for(self._in_order(), REFRESH) else KEYS_LOST
+                found = "" if await within(REFRESH, self._in_order()) else KEYS_LOST
             except Exception as error:  # noqa: BLE001 - a boundary: while the homeserver is away nothing new is known
                 self._log.info("own_keys=unknown error=%r", error)
                 return self._trouble
@@ -114,10 +112,14 @@ class OwnKeys:
             self._trouble = found
         return self._trouble
 
+    async def drain(self) -> None:
+        """Wait for what was under way when its caller was cancelled."""
+        await self._whole.drain()
+
     async def _in_order(self) -> bool:
         crypto, mxid, device = self._client.crypto, self._client.mxid, self._client.device_id
         # The store keeps what it read, so it would not notice that the table was emptied.
-        stored = await asyncio.shield(asyncio.ensure_future(crypto.crypto_store.db.fetchval(_ACCOUNT, mxid)))
+        stored = await self._whole(crypto.crypto_store.db.fetchval(_ACCOUNT, mxid))
         ours = str(crypto.account.signing_key)
         if stored is None or await self._first(str(device), ours) != ours:
             # New keys for an old device: the homeserver may take them, but whoever knew the old ones does not.
@@ -134,7 +136,7 @@ class Arrivals:
         self._client = client
         self._log = log
         self._encrypted: OrderedDict[str, EncryptedEvent] = OrderedDict()
-        self._running: set[asyncio.Future[Any]] = set()
+        self._whole = Shield()
         self._refreshed: set[str] = set()
 
     def remember(self, event: EncryptedEvent) -> None:
@@ -177,7 +179,7 @@ class Arrivals:
 
     async def drain(self) -> None:
         """Wait for what was under way when its caller was cancelled."""
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._whole.drain()
 
     async def own_device(self) -> tuple[str, str, Trust]:
         """Our device ID, our fingerprint, and whether we are cross-signed; empty without encryption."""
@@ -233,19 +235,20 @@ class Arrivals:
         try:
             # mautrix asks for somebody's cross-signing keys once only, also if that failed.
             self._client.crypto._cs_fetch_attempted.discard(UserID(user))
-            changed = DeviceLists(changed=[UserID(user)], left=[])
-            await asyncio.wait_for(self._whole(self._client.crypto.handle_device_lists(changed)), REFRESH)
+            answered = await within(REFRESH, self._whole(self._keys_of(UserID(user))))
         except Exception as error:  # noqa: BLE001 - a boundary: without news the old answer stands
             self._log.warning("user=%s keys=not_refreshed error=%r", user, error)
             return False
-        return True
+        if not answered:
+            self._log.warning("user=%s keys=not_refreshed error='their homeserver did not answer'", user)
+        return answered
 
-    async def _whole(self, work: Awaitable[T]) -> T:
-        """`work`, safe from our cancellation, which would leave a transaction of maubot's crypto database open."""
-        task = asyncio.ensure_future(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+    async def _keys_of(self, user: UserID) -> bool:
+        """Take in the keys of `user`; False if their homeserver, asked by ours, gave none."""
+        crypto = self._client.crypto
+        # Not handle_device_lists, which does not tell whether there was an answer.
+        async with crypto._fetch_keys_lock:
+            return user in await crypto._fetch_keys([user], include_untracked=True)
 
 
 def _same_words(decrypted: Event, event: MessageEvent) -> bool:

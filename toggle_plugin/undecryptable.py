@@ -10,14 +10,25 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from enum import Enum
+from typing import Any, cast
 
 from mautrix.client import Client
-from mautrix.errors import DecryptionError, DuplicateMessageIndex, SessionNotFound
+from mautrix.errors import (
+    DecryptionError,
+    DuplicateMessageIndex,
+    MismatchingRoomError,
+    SessionNotFound,
+    VerificationError,
+)
 from mautrix.types import EncryptedEvent, EncryptedMegolmEventContent, Event, MessageEvent, RoomID
+
+from .tasks import Shield
 
 GRACE = 3.0
 """Seconds that a key may take that is on its way already."""
+LONGEST = 300.0
+"""Seconds that a key may take at most: nobody is asked to send it again after a day."""
 LOOK = 0.5
 """Seconds between two looks whether the key is there: mautrix tells only one of those who wait for a session."""
 MOST = 200
@@ -27,7 +38,16 @@ REMEMBERED = 1000
 SAY_AGAIN = 60.0
 """Seconds until the same room is told again."""
 
-T = TypeVar("T")
+
+class Why(Enum):
+    """Why a message was not read."""
+
+    READ = "it was, or it is a replay"
+    NO_KEY = "its key is missing"
+    NOT_ITS_KEY = "its key belongs to another device or room"
+
+
+Say = Callable[[EncryptedEvent, Why], Awaitable[None]]
 
 
 class Undecryptable:
@@ -37,7 +57,7 @@ class Undecryptable:
         say: answers an event that stays unreadable.
     """
 
-    def __init__(self, client: Client, say: Callable[[EncryptedEvent], Awaitable[None]], log: logging.Logger) -> None:
+    def __init__(self, client: Client, say: Say, log: logging.Logger) -> None:
         self._client = client
         self._say = say
         self._log = log
@@ -45,7 +65,7 @@ class Undecryptable:
         self._said: dict[str, float] = {}
         self._read: OrderedDict[str, None] = OrderedDict()
         self._lines: dict[str, list[str]] = {}
-        self._running: set[asyncio.Future[Any]] = set()
+        self._whole = Shield()
 
     @property
     def _waiting(self) -> int:
@@ -59,21 +79,13 @@ class Undecryptable:
         """
         if self._client.crypto is None or not isinstance(event.content, EncryptedMegolmEventContent):
             return
-        if not await self._missing(event):
+        why = await self._why(event)
+        if why is Why.READ:
             await self._unless_read(event)
-            return
-        line = self._lines.setdefault(str(event.content.session_id), [])
-        line.append(event.event_id)
-        try:
-            if self._waiting <= MOST and fresh_for > 0 and await self._comes(event, fresh_for, line):
-                await self._hand_over(event)
-                return
-        finally:
-            line.remove(event.event_id)
-            if not line:
-                self._lines.pop(str(event.content.session_id), None)
-        self._log.warning("event=%s room=%s user=%s key=missing", event.event_id, event.room_id, event.sender)
-        await self._say_so(event)
+        elif why is Why.NOT_ITS_KEY or not await self._read_late(event, min(fresh_for, LONGEST)):
+            who = (event.event_id, event.room_id, event.sender)
+            self._log.warning("event=%s room=%s user=%s unread=%s", *who, why.name.lower())
+            await self._say_so(event, why)
 
     def read(self, event_id: str) -> None:
         """mautrix handed over what it read in this event."""
@@ -89,21 +101,37 @@ class Undecryptable:
         if requests:
             # mautrix withdraws a request that is cut off, and a homeserver may be slow to take that.
             await asyncio.wait(requests, timeout=1.0)
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._whole.drain()
 
-    async def _missing(self, event: EncryptedEvent) -> bool:
-        """Whether there is no key for it. Where there is one, mautrix itself hands it over, or rightly does not."""
+    async def _read_late(self, event: EncryptedEvent, seconds: float) -> bool:
+        """Wait for the key and hand the message over; False if it does not come in time, or too many wait."""
+        line = self._lines.setdefault(str(event.content.session_id), [])
+        line.append(event.event_id)
+        try:
+            if self._waiting > MOST or seconds <= 0 or not await self._comes(event, seconds, line):
+                return False
+            await self._hand_over(event)
+            return True
+        finally:
+            line.remove(event.event_id)
+            if not line:
+                self._lines.pop(str(event.content.session_id), None)
+
+    async def _why(self, event: EncryptedEvent) -> Why:
+        """Why mautrix did not hand it over, if it did not; what holds no Matrix event at all counts as read."""
         try:
             await self._whole(self._client.crypto.decrypt_megolm_event(event))
         except SessionNotFound:
-            return True
+            return Why.NO_KEY
         except DuplicateMessageIndex:
-            return False  # a replay
+            return Why.READ  # a replay
+        except (VerificationError, MismatchingRoomError):
+            return Why.NOT_ITS_KEY
         except DecryptionError as error:
             # The session began later than this message, or the message is not what it seems.
             self._log.info("event=%s room=%s decryption=failed error=%r", event.event_id, event.room_id, error)
-            return "Failed to decrypt" in str(error)
-        return False
+            return Why.NO_KEY if "Failed to decrypt" in str(error) else Why.READ
+        return Why.READ
 
     async def _unless_read(self, event: EncryptedEvent) -> None:
         """Hand it over if the key came in the moment between mautrix' attempt and ours."""
@@ -111,16 +139,16 @@ class Undecryptable:
         if event.event_id not in self._read:
             await self._hand_over(event)
 
-    async def _comes(self, event: EncryptedEvent, fresh_for: float, line: list[str]) -> bool:
+    async def _comes(self, event: EncryptedEvent, seconds: float, line: list[str]) -> bool:
         """Wait for the key that is on its way, then for one that we ask for; and for our turn in `line`."""
-        deadline = time.monotonic() + fresh_for
+        deadline = time.monotonic() + seconds
         grace = min(time.monotonic() + GRACE, deadline)
         asked = False
         while time.monotonic() < deadline:
             await asyncio.sleep(LOOK)
             if line[0] != event.event_id:
                 continue  # whoever is first asks for all
-            if not await self._missing(event):
+            if await self._why(event) is not Why.NO_KEY:
                 return True
             if not asked and time.monotonic() >= grace:
                 asked = True
@@ -170,16 +198,9 @@ class Undecryptable:
         self._log.info("event=%s room=%s key=came_late", event.event_id, event.room_id)
         self._client.dispatch_event(cast(Event, decrypted), cast(Any, event).source)
 
-    async def _say_so(self, event: EncryptedEvent) -> None:
+    async def _say_so(self, event: EncryptedEvent, why: Why) -> None:
         now = time.monotonic()
         self._said = {room: at for room, at in self._said.items() if now - at < SAY_AGAIN}
         if event.room_id not in self._said:
             self._said[event.room_id] = now
-            await self._say(event)
-
-    async def _whole(self, work: Awaitable[T]) -> T:
-        """`work`, safe from our cancellation, which would leave a transaction of maubot's crypto database open."""
-        task = asyncio.ensure_future(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+            await self._say(event, why)

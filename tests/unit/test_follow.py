@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -15,8 +14,9 @@ from tests.stack.cluster import Outcome as Fate
 from tests.stack.cluster import SimulatedCluster
 from toggle_plugin import follow
 from toggle_plugin.errors import Forbidden, NotFound
-from toggle_plugin.follow import Diagnosis, End, Follower, Following, cancelled, within
+from toggle_plugin.follow import Diagnosis, End, Follower, Following
 from toggle_plugin.models import Phase, Progress
+from toggle_plugin.tasks import cancelled
 from toggle_plugin.workloads import KubernetesWorkloads
 
 from .builders import ALICE, BOB, DATABASE, WEB, reached, tasks_of_the_plugin
@@ -325,48 +325,3 @@ def restarts(cluster: SimulatedCluster) -> int:
     """How often the container of the only pod was restarted."""
     (found,) = [pod["status"]["containerStatuses"][0]["restartCount"] for pod in cluster.pods("games")]
     return int(found)
-
-
-async def test_futures_that_are_cancelled_are_over() -> None:
-    async def stubborn() -> None:
-        try:
-            await asyncio.sleep(NEVER)
-        finally:
-            await asyncio.sleep(0.01)
-            raise RuntimeError("late")
-
-    futures = [asyncio.ensure_future(stubborn()) for _ in range(3)]
-    await asyncio.sleep(0)
-    await cancelled(*futures)
-    assert all(future.done() for future in futures)
-
-
-async def test_what_loses_its_first_cancellation_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toggle_plugin.follow.CANCEL_AGAIN", 0.05)
-
-    async def stubborn() -> None:
-        # As asyncio.wait_for does when the cancellation meets the end of what it waits for.
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(60)
-        await asyncio.sleep(60)
-
-    task = asyncio.ensure_future(stubborn())
-    await asyncio.sleep(0)
-    await asyncio.wait_for(cancelled(task), 2)
-    assert task.cancelled()
-
-
-async def test_a_cancellation_that_meets_the_end_is_not_lost() -> None:
-    done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    waiting = asyncio.ensure_future(within(60, done))
-    await asyncio.sleep(0)
-    done.set_result("both at once")
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
-    assert waiting.cancelled()
-
-
-async def test_what_takes_too_long_is_given_up() -> None:
-    with pytest.raises(asyncio.TimeoutError):
-        await within(0.01, asyncio.sleep(60))
-    assert await within(60, asyncio.sleep(0, "in time")) == "in time"

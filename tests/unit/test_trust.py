@@ -83,10 +83,12 @@ class Person:
             chain,
         )
 
-    def encrypted(self, body: str = "start", claimed_device: str = "", sender: str = "", **more: Any) -> Json:
+    def encrypted(
+        self, body: str = "start", claimed_device: str = "", sender: str = "", meant_for: str = ROOM, **more: Any
+    ) -> Json:
         """An event of theirs as it lies on the homeserver; `more` goes into the content that is encrypted."""
         content = {"msgtype": "m.text", "body": body, **more}
-        plaintext = json.dumps({"room_id": ROOM, "type": "m.room.message", "content": content})
+        plaintext = json.dumps({"room_id": meant_for, "type": "m.room.message", "content": content})
         return {
             "type": "m.room.encrypted",
             "event_id": f"${self.device}{next(self._numbers)}",
@@ -286,6 +288,15 @@ async def test_keys_that_could_not_be_asked_for_after_the_start_are_asked_for_wi
     alice = Person()
     await bot.meet(alice)
     del bot.homeserver.documents[QUERY]
+    assert (await bot.arrival(alice.encrypted())).trust is Trust.CROSS_SIGNED_TOFU
+    bot.publish(alice, devices=False)
+    assert (await bot.arrival(alice.encrypted())).trust is Trust.UNKNOWN_DEVICE
+
+
+async def test_a_homeserver_of_theirs_that_did_not_answer_ours_is_asked_again_with_the_next_command(bot: Bot) -> None:
+    alice = Person()
+    await bot.meet(alice)
+    bot.homeserver.documents[QUERY] = lambda _: {"failures": {"example.org": {"status": 503}}, "device_keys": {}}
     assert (await bot.arrival(alice.encrypted())).trust is Trust.CROSS_SIGNED_TOFU
     bot.publish(alice, devices=False)
     assert (await bot.arrival(alice.encrypted())).trust is Trust.UNKNOWN_DEVICE

@@ -17,7 +17,7 @@ from mautrix.types import EncryptedEvent, EventType, MessageEvent, SessionID
 from mautrix.util.async_db import Database
 
 from toggle_plugin import undecryptable
-from toggle_plugin.undecryptable import Undecryptable
+from toggle_plugin.undecryptable import Undecryptable, Why
 
 from .builders import tasks_of_the_plugin
 from .homeserver import Homeserver
@@ -60,6 +60,7 @@ class Listening(Bot):
         super().__init__(homeserver, client)
         self.asked = homeserver
         self.said: list[str] = []
+        self.why: Why | None = None
         self.handed_over: list[str] = []
         self.undecryptable = Undecryptable(client, self._say, logging.getLogger("test.undecryptable"))
         client.add_event_handler(EventType.ROOM_MESSAGE, self._take, wait_sync=True)
@@ -82,8 +83,9 @@ class Listening(Bot):
         """Get the key of a session as it was at its beginning."""
         await self.crypto.crypto_store.put_group_session(key.room_id, key.sender_key, SessionID(key.id), key)
 
-    async def _say(self, event: EncryptedEvent) -> None:
+    async def _say(self, event: EncryptedEvent, why: Why) -> None:
         self.said.append(event.event_id)
+        self.why = why
 
     async def _take(self, event: MessageEvent) -> None:
         self.handed_over.append(event.event_id)
@@ -222,6 +224,35 @@ async def test_a_message_from_before_the_key_began_is_answered(bot: Listening) -
     await bot.meet(alice)
     await bot.look(raw)
     assert (bot.handed_over, bot.said) == ([], [raw["event_id"]])
+
+
+async def test_however_long_a_command_stays_fresh_nobody_waits_a_day_for_an_answer(
+    bot: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(undecryptable, "LONGEST", 0.2)
+    raw = Person().encrypted()
+    await bot.look(raw, 86_400)
+    assert (bot.said, bot.why) == ([raw["event_id"]], Why.NO_KEY)
+
+
+async def test_a_key_of_another_device_is_told_at_once_and_nobody_is_asked(bot: Listening) -> None:
+    alice = Person()
+    await bot.knows(alice)
+    key = alice.inbound()
+    key.signing_key = Person().inbound().signing_key
+    await bot.take_key(key)
+    raw = alice.encrypted()
+    await bot.look(raw, 60)
+    assert (bot.handed_over, bot.said, bot.why) == ([], [raw["event_id"]], Why.NOT_ITS_KEY)
+    assert bot.asked.key_requests == []
+
+
+async def test_words_for_another_room_are_told_at_once(bot: Listening) -> None:
+    alice = Person()
+    await bot.meet(alice)
+    raw = alice.encrypted(meant_for="!elsewhere:example.org")
+    await bot.look(raw, 60)
+    assert (bot.handed_over, bot.said, bot.why) == ([], [raw["event_id"]], Why.NOT_ITS_KEY)
 
 
 async def test_beyond_the_bound_nobody_waits(bot: Listening, monkeypatch: pytest.MonkeyPatch) -> None:

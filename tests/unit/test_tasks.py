@@ -1,0 +1,82 @@
+"""Ending what runs, giving up, and keeping cancellations outside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from toggle_plugin.tasks import Shield, cancelled, within
+
+NEVER = 60.0
+
+
+async def test_futures_that_are_cancelled_are_over() -> None:
+    async def stubborn() -> None:
+        try:
+            await asyncio.sleep(NEVER)
+        finally:
+            await asyncio.sleep(0.01)
+            raise RuntimeError("late")
+
+    futures = [asyncio.ensure_future(stubborn()) for _ in range(3)]
+    await asyncio.sleep(0)
+    await cancelled(*futures)
+    assert all(future.done() for future in futures)
+
+
+async def test_what_loses_its_first_cancellation_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toggle_plugin.tasks.CANCEL_AGAIN", 0.05)
+
+    async def stubborn() -> None:
+        # As asyncio.wait_for does when the cancellation meets the end of what it waits for.
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+    task = asyncio.ensure_future(stubborn())
+    await asyncio.sleep(0)
+    await asyncio.wait_for(cancelled(task), 2)
+    assert task.cancelled()
+
+
+async def test_a_cancellation_that_meets_the_end_is_not_lost() -> None:
+    done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    waiting = asyncio.ensure_future(within(60, done))
+    await asyncio.sleep(0)
+    done.set_result("both at once")
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert waiting.cancelled()
+
+
+async def test_what_takes_too_long_is_given_up() -> None:
+    with pytest.raises(asyncio.TimeoutError):
+        await within(0.01, asyncio.sleep(60))
+    assert await within(60, asyncio.sleep(0, "in time")) == "in time"
+
+
+async def test_what_is_shielded_goes_on_without_its_caller_and_can_be_waited_for() -> None:
+    shield, done = Shield(), []
+
+    async def work() -> None:
+        await asyncio.sleep(0.01)
+        done.append("all of it")
+
+    caller = asyncio.ensure_future(shield(work()))
+    await asyncio.sleep(0)
+    await cancelled(caller)
+    assert (caller.cancelled(), done) == (True, [])
+    await shield.drain()
+    assert done == ["all of it"]
+
+
+async def test_a_shield_hands_on_results_and_failures() -> None:
+    async def fail() -> None:
+        raise KeyError("why")
+
+    shield = Shield()
+    assert await shield(asyncio.sleep(0, "result")) == "result"
+    with pytest.raises(KeyError):
+        await shield(fail())
