@@ -210,16 +210,19 @@ class Commands:
         await self._answered(anchor, reply, self._parts.answers.resume(entry, line, reply, self._parts.in_force()))
 
     async def _requester(self, entry: AuditEntry) -> Requester:
-        """Who asked, by what was written down; the device was found good enough then."""
-        encrypted = bool(entry.fingerprint)
+        """Who asked, by what was written down: the process may have died before that was judged."""
+        known = bool(entry.trust)
+        encrypted = known and bool(entry.fingerprint)
         return Requester(
             user=entry.user,
             room=entry.room,
-            room_encrypted=await self._parts.rooms.encrypted(entry.room),
+            room_encrypted=encrypted or await self._parts.rooms.encrypted(entry.room),
             encrypted=encrypted,
-            trust=Trust.VERIFIED if encrypted else Trust.NONE,
+            known=known,
+            trust=Trust(entry.trust) if known else Trust.NONE,
             device=entry.device,
             fingerprint=entry.fingerprint,
+            identity=entry.identity,
         )
 
     def _ignore(self, evt: MessageEvent, line: str, prefixed: bool, settings: Settings) -> None:
