@@ -67,7 +67,8 @@ class Ledger(Protocol):
     """Where commands are written down before, meanwhile and after."""
 
     async def receive(self, entry: AuditEntry) -> bool: ...
-    async def intend(self, event: str, before: int, after: int | None) -> None: ...
+    async def intend(self, event: str, before: int, after: int) -> None: ...
+    async def wrote(self, event: str) -> None: ...
     async def replied(self, event: str, reply: str) -> None: ...
     async def overtaken_by(self, entry: AuditEntry) -> str: ...
     async def finish(self, entry: AuditEntry) -> None: ...
@@ -125,11 +126,13 @@ class Answers:
         asked.reply = reply
         if isinstance(asked.line.parsed, Misunderstood):
             await reply.finish(asked.refusal(Verb.HELP) or asked.explain(asked.line.parsed))
-        elif not asked.stored:
+        elif asked.entry is not None and not asked.stored:
+            # It may be there all the same, if only the answer was lost, and must not be run by the next start.
+            await self._finish(replace(asked.entry, outcome="refused"))
             await reply.finish(render.not_written_down())
         elif asked.entry is not None:
             reply.replied = partial(self._note_reply, asked.entry)
-            began = time.monotonic()
+            began = asked.began or time.monotonic()
             try:
                 ending = await asked.run(asked.line.parsed)
             except Exception:
@@ -139,14 +142,8 @@ class Answers:
             await self._finish(_ended(asked.entry, ending, time.monotonic() - began))
 
     async def resume(self, entry: AuditEntry, line: Line, reply: ProgressMessage, in_force: InForce) -> None:
-        """Go on with a command that was written down by a process that died."""
-        asked = Asked(self, line, in_force, entry)
-        asked.overtaken_by = await self._ledger.overtaken_by(entry) if entry.verb in CHANGING else ""
-        if entry.target not in ("", ALL, *in_force.settings.targets):
-            await reply.finish(render.target_gone(entry.target))
-            await self._finish(replace(entry, outcome="refused"))
-        else:
-            await self.answer(asked, reply)
+        """Go on with a command that was written down by a process that died, or answer it, by the settings of now."""
+        await self.answer(Asked(self, line, in_force, entry), reply)
 
     async def drain(self) -> None:
         """Wait for what is still being written down."""
@@ -223,8 +220,6 @@ class Asked:
     def __init__(self, answers: Answers, line: Line, in_force: InForce, entry: AuditEntry | None = None) -> None:
         self.line = line
         self.stored = True
-        self.overtaken_by = ""
-        """Who gave a newer command, which has ended already."""
         self._answers = answers
         self._service = answers._service
         self._in_force = in_force
@@ -254,6 +249,11 @@ class Asked:
 
     async def run(self, command: Command) -> Ending:
         """Refuse or do `command`, and say how that ended."""
+        if not self._policy.knows(self._user):
+            # Taken out of the settings since they asked, and strangers get no answer.
+            return Ending("interrupted" if self._begun else "refused")
+        if self._begun:
+            return await self._go_on(command)
         said_no = self.refusal(command.verb)
         if not said_no and self._age() is Age.OLD:
             await self._answers._late.tell(self.line, self._settings.maximum_age, self.reply)
@@ -276,14 +276,19 @@ class Asked:
 
     def _age(self) -> Age:
         """By the event's own clock; what was begun while it was fresh may take its time."""
-        maximum = self._settings.maximum_age + (self._settings.rollout_timeout if self._intent() else 0.0)
+        maximum = self._settings.maximum_age + (self._settings.rollout_timeout if self._begun else 0.0)
         return age(self.line.sent_ms, time.time(), maximum)
+
+    @property
+    def _begun(self) -> bool:
+        """Whether the process that died may have written to the cluster."""
+        return self._resumed is not None and self._resumed.replicas_before is not None
 
     def _intent(self) -> Intent | None:
         entry = self._resumed
         if entry is None or entry.replicas_before is None or entry.replicas_after is None:
             return None
-        return Intent(entry.replicas_before, entry.replicas_after)
+        return Intent(entry.replicas_before, entry.replicas_after, entry.written)
 
     def _not_now(self, command: Command) -> str:
         """Why nothing is run at the moment."""
@@ -291,7 +296,15 @@ class Asked:
             return render.from_the_future(self.line.sent_ms / 1000 - time.time())
         if self._in_force.problems and command.verb is not Verb.CHECK:
             return render.broken_settings(self._in_force.problems)
-        return ""
+        return render.target_gone(command.target or "") if self._gone() else ""
+
+    def _gone(self) -> bool:
+        """Whether the target that was meant before a restart is not in the settings any more, or another workload."""
+        entry = self._resumed
+        if entry is None or entry.target in ("", ALL):
+            return False
+        target = self._settings.targets.get(entry.target)
+        return target is None or entry.workload not in ("", str(target.ref))
 
     def _mine(self, verb: Verb) -> tuple[Target, ...]:
         return self._policy.targets(self._user, verb)
@@ -331,16 +344,37 @@ class Asked:
         if isinstance(target, str):
             await self.reply.finish(target)
             return Ending("refused")
-        if self.overtaken_by:
-            await self.reply.finish(render.overtaken(target.name, self.overtaken_by))
-            return Ending(Result.SUPERSEDED.value, target)
+        return await self._overtaken() or await self._followed(command.verb, target)
+
+    async def _go_on(self, command: Command) -> Ending:
+        """Go on with what was begun before a restart, or say that it ends: it may be done, so it is not refused."""
+        if overtaken := await self._overtaken():
+            return overtaken
+        said_no = self.refusal(command.verb) or self._age() is Age.OLD or self._not_now(command)
+        target = None if said_no else self._one_target(command)
+        if isinstance(target, Target):
+            return await self._followed(command.verb, target)
+        text = render.given_up(command.target or "", self.line.prefix)
+        await self.reply.finish(text, text)
+        return Ending("interrupted")
+
+    async def _overtaken(self) -> Ending | None:
+        """The end of what a newer command took over from before a restart, if one did."""
+        entry = self._resumed
+        by = await self._answers._ledger.overtaken_by(entry) if entry and entry.workload else ""
+        if not entry or not by:
+            return None
+        await self.reply.finish(render.overtaken(entry.target, by))
+        return Ending(Result.SUPERSEDED.value)
+
+    async def _followed(self, verb: Verb, target: Target) -> Ending:
         told = _Told(self.reply)
         try:
             end = await self._service.toggle(
-                *(command.verb, target, self._user, told.report, self._written),
+                *(verb, target, self._user, told.report, self._written),
                 arrival=self.line.arrival,
                 intent=self._intent(),
-                began=self._began(),
+                began=self.began,
             )
         except asyncio.CancelledError:
             with suppress(asyncio.TimeoutError):
@@ -351,14 +385,22 @@ class Asked:
         await self.reply.finish(render.outcome(end, prefix), call)
         return Ending(_audited(end), target, end.before, end.after)
 
-    def _began(self) -> float | None:
+    @property
+    def began(self) -> float | None:
         """When a command that goes on after a restart was received, as `time.monotonic` counts."""
         if self._resumed is None:
             return None
         return time.monotonic() - max(0.0, time.time() - self._resumed.received_at / 1000)
 
-    async def _written(self, before: int, after: int | None) -> None:
-        await self._answers._ledger.intend(self.line.anchor.event, before, after)
+    async def _written(self, before: int, after: int, done: bool) -> None:
+        event, ledger = self.line.anchor.event, self._answers._ledger
+        if not done:
+            await ledger.intend(event, before, after)
+            return
+        try:
+            await ledger.wrote(event)
+        except Exception:  # noqa: BLE001 - a boundary: it is done, and the person waits for how it goes on
+            self._answers._log.exception("event=%s written=not_stored", event)
 
     async def _check(self) -> str:
         began = time.monotonic()

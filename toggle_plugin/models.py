@@ -237,10 +237,15 @@ class AuditEntry:
 
 @dataclass(frozen=True)
 class Intent:
-    """What a command wrote, or was about to write, when its process died: ``spec.replicas`` before and after."""
+    """What a command was about to write when its process died: ``spec.replicas`` before and after.
+
+    Attributes:
+        written: whether the cluster had taken it; if not, it may have all the same.
+    """
 
     before: int
     after: int
+    written: bool = False
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,16 @@ def which_target(verb: Verb, prefix: str, names: Sequence[str]) -> str:
 
 
 def target_gone(name: str) -> str:
-    return f"While I was away, {strong(name)} was taken out of my settings, so I did nothing more."
+    what = "was taken out of my settings or became another workload"
+    return f"While I was away, {strong(name)} {what}, so I did nothing more."
+
+
+def given_up(name: str, prefix: str) -> str:
+    """About a command that was begun before a restart and is not followed any more, whatever became of it."""
+    why = "it is too late to go on, or my settings no longer allow it"
+    return (
+        f"I was stopped while I worked on {strong(name)}, and {why}; ask {_code(prefix + 'status')} for how it stands."
+    )
 
 
 def no_target(verb: Verb) -> str:

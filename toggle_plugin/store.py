@@ -46,10 +46,10 @@ class Store:
         return new is not None
 
     async def finish(self, entry: AuditEntry) -> None:
-        """Write down how a command ended."""
+        """Write down how a command ended; how many replicas there were before it stays, if that is known."""
         query = (
             "UPDATE command SET target=$2, workload=$3, outcome=$4, "
-            "replicas_before=$5, replicas_after=$6, duration_ms=$7 WHERE event_id=$1"
+            "replicas_before=COALESCE($5, replicas_before), replicas_after=$6, duration_ms=$7 WHERE event_id=$1"
         )
         values = (
             entry.target,
@@ -64,10 +64,14 @@ class Store:
         if self._finished % PRUNE_EVERY == 1:
             await self.prune()
 
-    async def intend(self, event: str, before: int, after: int | None) -> None:
+    async def intend(self, event: str, before: int, after: int) -> None:
         """Write down what a command is about to write to the cluster, or found to be so."""
         query = "UPDATE command SET replicas_before=$2, replicas_after=$3 WHERE event_id=$1"
         await self._whole(self._database.execute(query, event, before, after))
+
+    async def wrote(self, event: str) -> None:
+        """Write down that the cluster took what a command intended."""
+        await self._whole(self._database.execute("UPDATE command SET written=$2 WHERE event_id=$1", event, True))
 
     async def replied(self, event: str, reply: str) -> None:
         """Write down which event answers a command."""
@@ -80,10 +84,10 @@ class Store:
         return [AuditEntry(*tuple(row)) for row in rows]
 
     async def overtaken_by(self, entry: AuditEntry) -> str:
-        """Who gave a newer command for the same workload, if somebody did and it was not refused."""
+        """Who gave a newer command for the same workload, if somebody did; begun is enough, but not refused."""
         query = (
             "SELECT user_id FROM command WHERE workload=$1 AND arrival > $2 AND verb IN ('start', 'stop') "
-            "AND outcome <> 'refused' AND outcome <> '' ORDER BY arrival DESC LIMIT 1"
+            "AND outcome <> 'refused' AND (outcome <> '' OR replicas_before IS NOT NULL) ORDER BY arrival DESC LIMIT 1"
         )
         user = await self._whole(self._database.fetchval(query, entry.workload, entry.arrival))
         return str(user or "")

@@ -28,8 +28,8 @@ class Workloads(Cluster, Protocol):
     async def rights(self, ref: WorkloadRef) -> Sequence[Right]: ...
 
 
-Written = Callable[[int, int | None], Awaitable[None]]
-"""Takes ``spec.replicas`` before and after, ahead of the write and again after it; None where it is not known."""
+Written = Callable[[int, int, bool], Awaitable[None]]
+"""Takes ``spec.replicas`` before and after, and whether the cluster took that: ahead of a write, and again after it."""
 
 
 async def _nowhere(*_: object) -> None:
@@ -85,7 +85,7 @@ class _Lane:
 
 def resumed(intent: Intent, workload: Workload) -> Plan:
     """What is left to do of a command whose process died: the write, unless it, or one of somebody else's, was made."""
-    return Plan(intent.after, workload.desired == intent.before != intent.after)
+    return Plan(intent.after, not intent.written and workload.desired == intent.before != intent.after)
 
 
 def plan(verb: Verb, workload: Workload, wanted: int | None, remembered: int | None) -> Plan:
@@ -158,7 +158,7 @@ class ToggleService:
 
         Args:
             report: is told how it goes.
-            written: is told the replicas before and after, before they are written and when that is known.
+            written: is told the replicas before and after, before they are written and when the cluster took them.
             arrival: its place in the order of arrival: a newer command for the same workload wins. By default the last.
             intent: what it was about to write when its process died, if that is how it began.
             began: when it began, as `time.monotonic` counts.
@@ -213,15 +213,17 @@ class ToggleService:
                 await self._counts.remember(target.ref, workload.desired)
             # Written down ahead of it too: whoever goes on after a crash must know what this command was about to do.
             await task.note(decided, before=workload.desired, after=decided.goal)
+            # What fails is not written down as such before the person was told: after a crash it is tried again.
             try:
                 await cluster.scale(target.ref, decided.goal)
             except (Unreachable, TimedOut, Unavailable):
                 # The answer was lost, the write perhaps not: what the count is now, is not known.
-                await task.note(decided, before=workload.desired, after=None)
+                task.outcome = replace(task.outcome, after=None)
                 raise
             except ClusterError:
-                await task.note(decided, before=workload.desired, after=workload.desired)
+                task.outcome = replace(task.outcome, after=workload.desired)
                 raise
+            await task.written(workload.desired, decided.goal, True)
         return decided
 
 
@@ -237,9 +239,9 @@ class _Toggle:
     written: Written
     intent: Intent | None = None
 
-    async def note(self, decided: Plan, before: int, after: int | None) -> None:
+    async def note(self, decided: Plan, before: int, after: int) -> None:
         self.outcome = replace(self.outcome, before=before, after=after, note=decided.note)
-        await self.written(before, after)
+        await self.written(before, after, False)
 
     def superseded(self) -> Outcome:
         return replace(self.outcome, result=Result.SUPERSEDED, by=self.following.successor)

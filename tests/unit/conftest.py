@@ -76,12 +76,16 @@ async def homeserver() -> AsyncIterator[Homeserver]:
 
 @pytest.fixture
 async def room(
-    workloads: KubernetesWorkloads, store: Store, homeserver: Homeserver, monkeypatch: pytest.MonkeyPatch
+    workloads: KubernetesWorkloads,
+    store: Store,
+    database: Database,
+    homeserver: Homeserver,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Room]:
     """A room with alice, bob and a viewer, and the targets `web` and `db`, which is bob's."""
     monkeypatch.setattr(progress_module, "PACE", 0.02)
     monkeypatch.setattr(progress_module, "REACT_AFTER", 3600.0)
-    made = Room(workloads, store, homeserver)
+    made = Room(workloads, store, database, homeserver)
     yield made
     await made.close()
     assert not tasks_of_the_plugin()

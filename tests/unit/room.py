@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mautrix.types import EventID
+from mautrix.util.async_db import Database
 
 from toggle_plugin.answers import Answers, Asked, InForce, Line
 from toggle_plugin.commands import Commands, Parts
@@ -37,8 +38,11 @@ SETTINGS = settings(*TARGETS, allowed_users=frozenset({ALICE, BOB}), viewers=fro
 class Room:
     """One room with the bot in it: says lines, and shows what was answered and written down."""
 
-    def __init__(self, workloads: KubernetesWorkloads, store: Store, homeserver: Homeserver) -> None:
+    def __init__(
+        self, workloads: KubernetesWorkloads, store: Store, database: Database, homeserver: Homeserver
+    ) -> None:
         self.store = store
+        self.database = database
         self.homeserver = homeserver
         self.client = homeserver.client()
         self.settings: Settings = SETTINGS
@@ -96,6 +100,15 @@ class Room:
         asked = await self.answers.admit(self.line(text, who, **changes), InForce(self.settings, self.problems))
         assert asked is not None
         return asked
+
+    async def intended(
+        self, text: str, who: Requester | None = None, *, before: int = 0, after: int = 1, **changes: Any
+    ) -> str:
+        """Say `text`; what it is about to write is written down, and nothing more is known of it. Gives the event."""
+        asked = await self.admitted(text, who, **changes)
+        event = asked.line.anchor.event
+        await self.store.intend(event, before, after)
+        return event
 
     def begin(self, text: str, who: Requester | None = None, **changes: Any) -> asyncio.Task[None]:
         """Say `text`; the task ends when it is answered."""

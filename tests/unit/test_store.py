@@ -43,6 +43,14 @@ async def test_a_command_gets_its_end(store: Store) -> None:
     assert await store.entries(10) == [entry(2), done]
 
 
+async def test_how_many_there_were_before_stays_known_and_how_many_there_are_after_does_not(store: Store) -> None:
+    await store.receive(ENTRY)
+    await store.intend(ENTRY.event, 2, 0)
+    await store.finish(replace(ENTRY, outcome="interrupted"))
+    (kept,) = await store.entries(1)
+    assert (kept.replicas_before, kept.replicas_after) == (2, None)
+
+
 async def test_what_was_received_is_not_changed_by_its_end(store: Store) -> None:
     await store.receive(ENTRY)
     await store.finish(replace(ENTRY, user="@bob:example.org", verb="stop", received_at=1, outcome="done"))
@@ -142,6 +150,24 @@ async def test_what_a_database_raises_comes_through(tmp_path: Path) -> None:
         await database.execute("DROP TABLE command")
         with pytest.raises(sqlite3.OperationalError):
             await Store(database).receive(ENTRY)
+
+
+async def test_a_command_is_overtaken_by_a_newer_one_that_was_begun_or_has_ended_and_was_not_refused(
+    store: Store,
+) -> None:
+    older = replace(ENTRY, event="$older", workload=str(WEB), arrival=1)
+    newer = replace(ENTRY, event="$newer", workload=str(WEB), arrival=2, user="@bob:example.org", verb="stop")
+    await store.receive(older)
+    await store.receive(newer)
+    assert await store.overtaken_by(older) == "", "it may still be refused"
+    await store.intend("$newer", 1, 0)
+    assert await store.overtaken_by(older) == "@bob:example.org"
+    assert await store.overtaken_by(newer) == ""
+    assert await store.overtaken_by(replace(older, workload=str(DATABASE))) == ""
+    await store.finish(replace(newer, outcome="done"))
+    assert await store.overtaken_by(older) == "@bob:example.org"
+    await store.finish(replace(newer, outcome="refused"))
+    assert await store.overtaken_by(older) == ""
 
 
 # Cancellation

@@ -261,18 +261,18 @@ async def test_a_write_under_way_is_waited_for_before_the_next_one_looks(use: Us
     assert (outcome.result, outcome.before, outcome.after) == (Result.DONE, 1, 0)
 
 
-async def test_counts_are_told_before_they_are_written(use: Use, cluster: SimulatedCluster) -> None:
-    counts: list[tuple[int, int | None]] = []
+async def test_counts_are_told_before_they_are_written_and_when_they_are(use: Use, cluster: SimulatedCluster) -> None:
+    counts: list[tuple[int, int, bool]] = []
     cluster.fail(method="PATCH", delay=0.2)
 
-    async def written(before: int, after: int | None) -> None:
-        counts.append((before, after))
+    async def written(before: int, after: int, done: bool) -> None:
+        counts.append((before, after, done))
 
     starting = asyncio.ensure_future(use.service.toggle(Verb.START, TARGET, ALICE, use.news.append, written))
     await reached(lambda: bool(cluster.asked("PATCH")))
-    assert counts == [(0, 1)], "before it is written, for whoever goes on after a crash"
+    assert counts == [(0, 1, False)], "before it is written, for whoever goes on after a crash"
     assert (await starting).result is Result.DONE
-    assert counts == [(0, 1)]
+    assert counts == [(0, 1, False), (0, 1, True)]
 
 
 async def test_two_targets_of_one_workload_are_one_workload(use: Use, cluster: SimulatedCluster) -> None:
