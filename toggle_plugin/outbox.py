@@ -66,17 +66,24 @@ Make = Callable[[], Awaitable[MessageEventContent | None]]
 class _Turn:
     urgency: Urgency
     number: int
+    user: str
     released: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Gate:
-    """Lets everybody through until the homeserver says how long to wait; then one at a time, the most urgent first."""
+    """Lets everybody through until the homeserver says how long to wait; then one at a time.
+
+    People take turns then, so that nobody waits for somebody else's flood; of one person the most urgent goes first.
+    Edits come last, whosever they are.
+    """
 
     def __init__(self) -> None:
         self._closed_until = 0.0
         self._waiting: list[_Turn] = []
         self._numbers = itertools.count()
+        self._served: dict[str, int] = {}
+        """When somebody got a turn last, counted in turns; forgotten when nobody waits."""
         self._porter: asyncio.Task[None] | None = None
 
     @property
@@ -92,9 +99,9 @@ class Gate:
         """A place in the order of arrival, to be kept over all tries."""
         return next(self._numbers)
 
-    async def turn(self, urgency: Urgency, number: int) -> _Turn:
-        """Wait for a turn, the lowest urgency first; whoever got it must call `done` with it."""
-        turn = _Turn(urgency, number)
+    async def turn(self, urgency: Urgency, number: int, user: str) -> _Turn:
+        """Wait for a turn to say something to `user`; whoever got it must call `done` with it."""
+        turn = _Turn(urgency, number, user)
         if self.open:
             turn.released.set()
             return turn
@@ -121,12 +128,19 @@ class Gate:
             while self._waiting:
                 await asyncio.sleep(max(0.0, self._closed_until - time.monotonic()))
                 if time.monotonic() >= self._closed_until:
-                    turn = min(self._waiting, key=lambda waiting: (waiting.urgency(), waiting.number))
+                    turn = min(self._waiting, key=self._rank)
                     self._waiting.remove(turn)
+                    if not turn.ended.is_set():
+                        self._served[turn.user] = next(self._numbers)
                     turn.released.set()
                     await turn.ended.wait()
         finally:
             self._porter = None
+            self._served.clear()
+
+    def _rank(self, turn: _Turn) -> tuple[bool, int, int, int]:
+        urgency = turn.urgency()
+        return urgency == EDIT, self._served.get(turn.user, -1), urgency, turn.number
 
 
 class Outbox:
@@ -143,11 +157,12 @@ class Outbox:
         self._gate = Gate()
         self._whole = Shield()
 
-    async def send(self, room: str, make: Make, urgency: Urgency, transaction: str = "") -> str | None:
+    async def send(self, room: str, make: Make, urgency: Urgency, transaction: str = "", user: str = "") -> str | None:
         """Send what `make` returns when it is our turn, so that it is the newest; nothing when that is None.
 
         Args:
             transaction: the homeserver makes one event of all that is sent under it, also after a restart.
+            user: who waits for it.
 
         Returns:
             The event ID, or None if nothing was sent.
@@ -159,7 +174,7 @@ class Outbox:
         failures, failing_since = 0, 0.0
         ready: tuple[EventType, Any] | None = None
         while True:
-            turn = await self._gate.turn(urgency, number)
+            turn = await self._gate.turn(urgency, number, user)
             try:
                 ready = ready or await self._made(room, make)
                 return await self._put(room, *ready, transaction) if ready else None

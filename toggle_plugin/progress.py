@@ -170,7 +170,9 @@ class ProgressMessage:
     async def _send(self) -> None:
         try:
             transaction = "" if self._event_id else self._transaction("reply")
-            event_id = await self._outbox.send(self._anchor.room, self._content, self._urgency, transaction)
+            event_id = await self._outbox.send(
+                self._anchor.room, self._content, self._urgency, transaction, self._anchor.user
+            )
             if event_id is not None:
                 self._went_out(EventID(event_id))
         except NotSent as error:
@@ -220,7 +222,9 @@ class ProgressMessage:
             return placed(mention(await words(markdown), self._anchor.user), self._anchor)
 
         try:
-            await self._outbox.send(self._anchor.room, content, lambda: FINAL, self._transaction(what))
+            await self._outbox.send(
+                self._anchor.room, content, lambda: FINAL, self._transaction(what), self._anchor.user
+            )
         except NotSent as error:
             self._log.error(
                 "room=%s event=%s call=not_sent error=%r", self._anchor.room, self._anchor.event, str(error)

@@ -13,7 +13,7 @@ from mautrix.types import EventType, MessageType, TextMessageEventContent
 from toggle_plugin import outbox as outbox_module
 from toggle_plugin.outbox import EDIT, FINAL, FIRST, Make, NotSent, Outbox
 
-from .builders import OTHER_ROOM, ROOM, reached, tasks_of_the_plugin
+from .builders import ALICE, BOB, OTHER_ROOM, ROOM, reached, tasks_of_the_plugin
 from .homeserver import TOKEN, Answer, Homeserver, limited
 
 LOG = logging.getLogger("test.outbox")
@@ -152,6 +152,20 @@ async def test_after_a_limit_the_last_words_come_first_then_the_first_then_edits
         await asyncio.sleep(0)
     await asyncio.gather(*waiting)
     assert homeserver.bodies == ["last", "very last", "first", "second", "limited", "edit"]
+
+
+async def test_after_a_limit_people_take_turns_so_that_nobody_waits_for_somebody_elses_flood(
+    homeserver: Homeserver, outbox: Outbox
+) -> None:
+    waiting = [await closed(homeserver, outbox)]
+    flood = [(f"alice {number}", FINAL, ALICE) for number in range(6)]
+    for body, urgency, user in [*flood, ("bob's edit", EDIT, BOB), ("bob first", FIRST, BOB), ("bob last", FINAL, BOB)]:
+        waiting.append(asyncio.ensure_future(outbox.send(ROOM, text(body), always(urgency), user=user)))
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiting)
+    assert homeserver.bodies[:5] == ["alice 0", "bob last", "alice 1", "bob first", "alice 2"]
+    assert set(homeserver.bodies[-2:]) == {"limited", "bob's edit"}
+    assert outbox._gate._served == {}, "nobody is remembered once nobody waits"
 
 
 async def test_whoever_came_first_stays_first_when_limited_again(homeserver: Homeserver, outbox: Outbox) -> None:
