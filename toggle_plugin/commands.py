@@ -20,7 +20,7 @@ from mautrix.types import EncryptedEvent, EventID, EventType
 
 from . import render
 from .access import ACCEPTED, AccessPolicy
-from .answers import Answers, InForce, Line
+from .answers import Answers, Asked, InForce, Line
 from .grammar import Fault, Misunderstood, parse, strip_prefix
 from .inbox import Inbox
 from .intake import MOST, Intake, Run
@@ -150,21 +150,36 @@ class Commands:
 
     async def _admit(self, evt: MessageEvent, text: str, prefixed: bool, in_force: InForce) -> Run | None:
         """Write the line down; gives what answers it, if anything does."""
-        reply: ProgressMessage | None = None
         try:
             parsed = parse(text, in_force.settings.targets)
             if not prefixed and not await self._is_for_us(evt, parsed, in_force.settings.bare_commands):
                 return None
             reply = ProgressMessage(self._parts.outbox, Anchor.of(evt), self._log)
-            line = await self._line(evt, parsed, not prefixed, in_force.settings)
-            asked = await self._parts.answers.admit(line, in_force)
-            if asked is None:
-                await reply.close()
-                return None
+            asked = await self._written_down(evt, parsed, prefixed, in_force, reply)
         except Exception:  # noqa: BLE001 - a boundary: the person gets an answer, the log the reason
             self._log.exception("event=%s room=%s user=%s outcome=error", evt.event_id, evt.room_id, evt.sender)
             return self._say(Anchor.of(evt), render.went_wrong())
+        if asked is None:
+            return None
         return self._answered(Anchor.of(evt), reply, self._parts.answers.answer(asked, reply))
+
+    async def _written_down(
+        self,
+        evt: MessageEvent,
+        parsed: Command | Misunderstood,
+        prefixed: bool,
+        in_force: InForce,
+        reply: ProgressMessage,
+    ) -> Asked | None:
+        """What there is to answer through `reply`; where there is nothing, or it fails, nothing of the reply is left."""
+        asked: Asked | None = None
+        try:
+            line = await self._line(evt, parsed, not prefixed, in_force.settings)
+            asked = await self._parts.answers.admit(line, in_force)
+        finally:
+            if asked is None:
+                await reply.close()
+        return asked
 
     async def _answered(self, anchor: Anchor, reply: ProgressMessage, work: Run) -> None:
         try:

@@ -11,7 +11,7 @@ from mautrix.types import MessageEvent, MessageType, TextMessageEventContent
 FUTURE = 60.0
 """Seconds that a sender's clock may be ahead of ours."""
 SEEN = 2000
-"""Event IDs that are remembered; the store remembers commands for good."""
+"""Event IDs that are remembered; the store remembers commands for as long as it keeps their rows."""
 
 
 class Age(Enum):

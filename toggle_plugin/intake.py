@@ -83,6 +83,9 @@ class Intake:
     async def close(self) -> None:
         """Cancel what waits and runs, and wait for it."""
         self._closing = True
+        await cancelled(*(person.worker for person in self._people.values() if person.worker is not None))
+        # What was just begun has to get to its own `finally`: cancelled before its first step, it never would.
+        await asyncio.sleep(0)
         await cancelled(*self._tasks)
 
     async def _work(self, user: str, person: _Person) -> None:

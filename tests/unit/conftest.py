@@ -88,8 +88,9 @@ async def room(
     made = Room(workloads, store, database, homeserver)
     yield made
     await made.close()
-    assert not tasks_of_the_plugin()
+    left = tasks_of_the_plugin()
     await made.client.api.session.close()
+    assert not left
 
 
 @pytest.fixture

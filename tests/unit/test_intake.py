@@ -160,3 +160,26 @@ async def test_closing_ends_what_waits_and_runs_and_settles_nothing(diary: list[
     assert diary == ["running admitted"]
     assert not settled.done()
     settled.cancel()
+
+
+async def test_what_was_begun_gets_to_its_own_end_however_soon_the_close_comes() -> None:
+    intake = Intake(LOG)
+    diary: list[str] = []
+    closing: list[asyncio.Future[None]] = []
+
+    async def run() -> None:
+        try:
+            diary.append("began")
+            await asyncio.sleep(60)
+        finally:
+            diary.append("ended")
+
+    async def admit() -> Run | None:
+        # It comes to its turn before what this line begins.
+        closing.append(asyncio.ensure_future(intake.close()))
+        return run()
+
+    intake.take(ALICE, admit)
+    await pause()
+    await asyncio.wait_for(closing[0], 5)
+    assert diary == ["began", "ended"]
