@@ -171,7 +171,7 @@ class Commands:
         in_force: InForce,
         reply: ProgressMessage,
     ) -> Asked | None:
-        """What there is to answer through `reply`; where there is nothing, or it fails, nothing of the reply is left."""
+        """What there is to answer through `reply`; if nothing, or if that fails, nothing of the reply is left."""
         asked: Asked | None = None
         try:
             line = await self._line(evt, parsed, not prefixed, in_force.settings)
