@@ -194,6 +194,8 @@ def _entry(line: Line, command: Command, target: Target | None) -> AuditEntry:
         sent_at=line.sent_ms,
         thread=line.anchor.thread or "",
         prefix=line.prefix,
+        trust=who.trust.value if who.known else "",
+        identity=who.identity,
     )
 
 

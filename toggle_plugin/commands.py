@@ -210,16 +210,17 @@ class Commands:
         await self._answered(anchor, reply, self._parts.answers.resume(entry, line, reply, self._parts.in_force()))
 
     async def _requester(self, entry: AuditEntry) -> Requester:
-        """Who asked, by what was written down; the device was found good enough then."""
-        encrypted = bool(entry.fingerprint)
+        """Who asked, and by which device, as it was written down: it may have been a refusal that was cut off."""
         return Requester(
             user=entry.user,
             room=entry.room,
             room_encrypted=await self._parts.rooms.encrypted(entry.room),
-            encrypted=encrypted,
-            trust=Trust.VERIFIED if encrypted else Trust.NONE,
+            encrypted=bool(entry.fingerprint),
+            known=bool(entry.trust),
+            trust=Trust(entry.trust or Trust.NONE),
             device=entry.device,
             fingerprint=entry.fingerprint,
+            identity=entry.identity,
         )
 
     def _ignore(self, evt: MessageEvent, line: str, prefixed: bool, settings: Settings) -> None:

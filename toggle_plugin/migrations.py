@@ -55,6 +55,8 @@ async def upgrade_v2(conn: Connection) -> None:
         "thread TEXT NOT NULL DEFAULT ''",
         "prefix TEXT NOT NULL DEFAULT ''",
         "reply TEXT NOT NULL DEFAULT ''",
+        "trust TEXT NOT NULL DEFAULT ''",
+        "identity TEXT NOT NULL DEFAULT ''",
     ):
         await conn.execute(f"ALTER TABLE command ADD COLUMN {column}")
     await conn.execute("CREATE INDEX command_open ON command (arrival) WHERE outcome = ''")

@@ -207,6 +207,8 @@ class AuditEntry:
         thread: the event that its thread began with, or nothing.
         prefix: what this person puts before a command there.
         reply: the event that answers it, once there is one.
+        trust: how far the device was trusted when the command came; nothing where that could not be found out.
+        identity: the person's cross-signing master key at that time.
     """
 
     event: str
@@ -227,6 +229,8 @@ class AuditEntry:
     thread: str = ""
     prefix: str = ""
     reply: str = ""
+    trust: str = ""
+    identity: str = ""
 
 
 @dataclass(frozen=True)
