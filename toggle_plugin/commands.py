@@ -210,14 +210,16 @@ class Commands:
         await self._answered(anchor, reply, self._parts.answers.resume(entry, line, reply, self._parts.in_force()))
 
     async def _requester(self, entry: AuditEntry) -> Requester:
-        """Who asked, and by which device, as it was written down: it may have been a refusal that was cut off."""
+        """Who asked, by what was written down: the process may have died before that was judged."""
+        known = bool(entry.trust)
+        encrypted = known and bool(entry.fingerprint)
         return Requester(
             user=entry.user,
             room=entry.room,
-            room_encrypted=await self._parts.rooms.encrypted(entry.room),
-            encrypted=bool(entry.fingerprint),
-            known=bool(entry.trust),
-            trust=Trust(entry.trust or Trust.NONE),
+            room_encrypted=encrypted or await self._parts.rooms.encrypted(entry.room),
+            encrypted=encrypted,
+            known=known,
+            trust=Trust(entry.trust) if known else Trust.NONE,
             device=entry.device,
             fingerprint=entry.fingerprint,
             identity=entry.identity,

@@ -55,10 +55,20 @@ async def upgrade_v2(conn: Connection) -> None:
         "thread TEXT NOT NULL DEFAULT ''",
         "prefix TEXT NOT NULL DEFAULT ''",
         "reply TEXT NOT NULL DEFAULT ''",
-        "trust TEXT NOT NULL DEFAULT ''",
-        "identity TEXT NOT NULL DEFAULT ''",
     ):
         await conn.execute(f"ALTER TABLE command ADD COLUMN {column}")
     await conn.execute("CREATE INDEX command_open ON command (arrival) WHERE outcome = ''")
     await conn.execute("CREATE TABLE joined_room (room_id TEXT PRIMARY KEY)")
     await conn.execute("CREATE TABLE own_device (device_id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL)")
+
+
+@_register(
+    description="How far a command's device was known, to judge it by after a restart; whether the cluster took it"
+)
+async def upgrade_v3(conn: Connection) -> None:
+    for column in (
+        "trust TEXT NOT NULL DEFAULT ''",
+        "identity TEXT NOT NULL DEFAULT ''",
+        "written BOOLEAN NOT NULL DEFAULT false",
+    ):
+        await conn.execute(f"ALTER TABLE command ADD COLUMN {column}")

@@ -207,8 +207,9 @@ class AuditEntry:
         thread: the event that its thread began with, or nothing.
         prefix: what this person puts before a command there.
         reply: the event that answers it, once there is one.
-        trust: how far the device was trusted when the command came; nothing where that could not be found out.
-        identity: the person's cross-signing master key at that time.
+        trust: how far its device was known when it came, a `Trust`; empty where that could not be found out.
+        identity: the person's cross-signing master key at that moment, or nothing.
+        written: whether the cluster has taken what it had to write.
     """
 
     event: str
@@ -231,6 +232,7 @@ class AuditEntry:
     reply: str = ""
     trust: str = ""
     identity: str = ""
+    written: bool = False
 
 
 @dataclass(frozen=True)

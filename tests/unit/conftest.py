@@ -14,10 +14,15 @@ from mautrix.util.async_db import Database
 
 from tests.stack.cluster import SimulatedCluster
 from toggle_plugin import follow
+from toggle_plugin import progress as progress_module
 from toggle_plugin import workloads as workloads_module
 from toggle_plugin.migrations import upgrade_table
 from toggle_plugin.store import Store
 from toggle_plugin.workloads import KubernetesWorkloads
+
+from .builders import tasks_of_the_plugin
+from .homeserver import Homeserver
+from .room import Room
 
 # A noisy machine is no finding, so nothing is judged by how long it took.
 settings.register_profile("toggle", deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
@@ -61,6 +66,26 @@ async def workloads(cluster: SimulatedCluster) -> AsyncIterator[KubernetesWorklo
     connected = await KubernetesWorkloads.connect(str(cluster.kubeconfig), log=logging.getLogger("test.workloads"))
     yield connected
     await connected.close()
+
+
+@pytest.fixture
+async def homeserver() -> AsyncIterator[Homeserver]:
+    async with Homeserver() as homeserver:
+        yield homeserver
+
+
+@pytest.fixture
+async def room(
+    workloads: KubernetesWorkloads, store: Store, homeserver: Homeserver, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Room]:
+    """A room with alice, bob and a viewer, and the targets `web` and `db`, which is bob's."""
+    monkeypatch.setattr(progress_module, "PACE", 0.02)
+    monkeypatch.setattr(progress_module, "REACT_AFTER", 3600.0)
+    made = Room(workloads, store, homeserver)
+    yield made
+    await made.close()
+    assert not tasks_of_the_plugin()
+    await made.client.api.session.close()
 
 
 @pytest.fixture

@@ -6,122 +6,26 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from mautrix.types import EventID
 from mautrix.util.async_db import Database
 
 from tests.stack.cluster import Outcome as Fate
 from tests.stack.cluster import SimulatedCluster
 from toggle_plugin import answers as answers_module
-from toggle_plugin import progress as progress_module
-from toggle_plugin.answers import Answers, InForce, Line, worth_a_call
+from toggle_plugin.answers import worth_a_call
 from toggle_plugin.errors import SettingsProblem
-from toggle_plugin.grammar import parse
 from toggle_plugin.models import Outcome, Phase, Requester, Result, RolloutStatus, Trust, Verb
-from toggle_plugin.outbox import Outbox
-from toggle_plugin.progress import Anchor, ProgressMessage
-from toggle_plugin.settings import Settings
-from toggle_plugin.store import Store
-from toggle_plugin.toggle import ToggleService
-from toggle_plugin.workloads import KubernetesWorkloads
 
-from .builders import ALICE, BOB, CAROL, DATABASE, ROOM, WEB, reached, requester, settings, target, tasks_of_the_plugin
-from .homeserver import Homeserver
-
-LOG = logging.getLogger("test.answers")
-WAIT = 60.0
-TARGETS = (target("web", WEB), target("db", DATABASE, allowed_users=frozenset({BOB})))
-SETTINGS = settings(*TARGETS, allowed_users=frozenset({ALICE, BOB}), viewers=frozenset({CAROL}))
+from .builders import ALICE, BOB, CAROL, DATABASE, ROOM, WEB, reached, requester, settings
+from .room import LOG, TARGETS, WAIT, Room
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed transport <asyncio.sslproto:ResourceWarning"),
     pytest.mark.usefixtures("impatient"),
 ]
-
-
-class Room:
-    """One room with the bot in it: says lines, and shows what was answered and written down."""
-
-    def __init__(self, workloads: KubernetesWorkloads, store: Store, outbox: Outbox, homeserver: Homeserver) -> None:
-        self.store = store
-        self.homeserver = homeserver
-        self.settings: Settings = SETTINGS
-        self.problems: Sequence[SettingsProblem] = ()
-        self._workloads = workloads
-        self._outbox = outbox
-        self._number = 0
-        service = ToggleService(self._connect, store, lambda: self.settings.rollout_timeout, LOG)
-        self.cautions: Sequence[SettingsProblem] = ()
-        self.answers = Answers(service, store, self._own_device, lambda: self.cautions, LOG)
-
-    async def _connect(self) -> KubernetesWorkloads:
-        return self._workloads
-
-    async def _own_device(self) -> tuple[str, str, Trust]:
-        return "BOT", "klmn", Trust.CROSS_SIGNED_TOFU
-
-    def begin(
-        self, text: str, who: Requester | None = None, *, seconds_ago: float = 0.0, event: str = "", arrival: int = 0
-    ) -> asyncio.Task[None]:
-        """Say `text`; the task ends when it is answered."""
-        self._number += 1
-        person = who or requester()
-        anchor = Anchor(ROOM, EventID(event or f"$line{self._number}"), person.user)
-        sent_ms = round((time.time() - seconds_ago) * 1000)
-        parsed = parse(text, self.settings.targets)
-        line = Line(anchor, person, parsed, "!toggle ", sent_ms, arrival=arrival or self._number)
-        return asyncio.ensure_future(self._answer(line))
-
-    async def _answer(self, line: Line) -> None:
-        reply = ProgressMessage(self._outbox, line.anchor, LOG)
-        try:
-            asked = await self.answers.admit(line, InForce(self.settings, self.problems))
-            if asked is not None:
-                await self.answers.answer(asked, reply)
-        finally:
-            await reply.close()
-
-    async def say(self, text: str, who: Requester | None = None, **changes: Any) -> str:
-        """Say `text` and wait for the last words about it; nothing if nothing was said."""
-        before = len(self.homeserver.sent)
-        await asyncio.wait_for(self.begin(text, who, **changes), WAIT)
-        return self.homeserver.bodies[-1] if len(self.homeserver.sent) > before else ""
-
-    async def outcomes(self) -> list[tuple[str, str, str]]:
-        """Verb, workload and outcome of every audit row, the oldest first."""
-        entries = await self.store.entries(100)
-        return [(entry.verb, entry.workload, entry.outcome) for entry in reversed(entries)]
-
-
-async def nowhere_encrypted(_: str) -> bool:
-    return False
-
-
-@pytest.fixture
-async def homeserver() -> AsyncIterator[Homeserver]:
-    async with Homeserver() as homeserver:
-        yield homeserver
-
-
-@pytest.fixture
-async def room(
-    workloads: KubernetesWorkloads, store: Store, homeserver: Homeserver, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Room]:
-    monkeypatch.setattr(progress_module, "PACE", 0.02)
-    monkeypatch.setattr(progress_module, "REACT_AFTER", 3600.0)
-    client = homeserver.client()
-    outbox = Outbox(client, nowhere_encrypted, LOG)
-    made = Room(workloads, store, outbox, homeserver)
-    yield made
-    await outbox.stop()
-    await made.answers.drain()
-    await store.drain()
-    assert not tasks_of_the_plugin()
-    await client.api.session.close()
 
 
 # Run
