@@ -193,7 +193,7 @@ class ToggleBot(Plugin):
         await commands.resume(await store.unfinished(), await store.newest_arrival())
         self.register_handler_class(commands)
         gaps = Gaps(self.client, self._people, lambda: self._in_force.settings.maximum_age, self.log)
-        self._sync = Sync(self._account, gaps, commands.settled, self.log)
+        self._sync = Sync(self._account, gaps, lambda user: user in self._people(), commands.settled, self.log)
         self._undo.push_async_callback(self._sync.close)
         self._sync.start()
         self.register_handler_class(self._membership)

@@ -12,6 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 from mautrix.client import Client, InternalEventType
@@ -20,7 +21,7 @@ from mautrix.types import JSON, FilterID, SyncToken
 
 from .account import Account
 from .gaps import Gaps
-from .tasks import cancelled, within
+from .tasks import Shield, cancelled, within
 
 POLL = 25.0
 """Seconds that the homeserver holds a request when there is no news."""
@@ -35,6 +36,8 @@ TOKEN_PAUSE = 60.0
 """Seconds until a token that the homeserver does not know is tried again."""
 HAND_OVER = 30.0
 """Seconds that one event may hold up the next."""
+STRANGERS = 2.0
+"""Seconds that what strangers sent may hold up one response: to read it, a homeserver of theirs may be asked."""
 LOOK = 10.0
 """Seconds between two looks at who syncs; what ends is noticed at once."""
 SILENT = 45.0
@@ -64,26 +67,57 @@ Settled = Callable[[], Awaitable[object]]
 """Gives what to wait for until everything that was handed over so far is written down."""
 
 
-def pieces(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The parts of a sync response in the order in which they must be handled, each whole for `Syncer.handle_sync`."""
+@dataclass(frozen=True)
+class Piece:
+    """A part of a sync response, whole for `Syncer.handle_sync`; and whether what comes after it must wait for it."""
+
+    data: dict[str, Any]
+    awaited: bool = True
+
+
+def pieces(data: dict[str, Any], known: Callable[[str], bool]) -> Iterator[Piece]:
+    """The parts of a sync response in the order in which they must be handled.
+
+    Args:
+        known: whether somebody's messages matter. What strangers encrypted, and their new devices, hold up nobody.
+    """
     counts = {"device_one_time_keys_count": data.get("device_one_time_keys_count", {})}
-    yield {**counts, "device_lists": data.get("device_lists", {})}
+    for lists, awaited in _device_lists(data.get("device_lists", {}), known):
+        yield Piece({**counts, "device_lists": lists}, awaited)
     for part in ("to_device", "account_data", "ephemeral"):
         for event in _events(data, part):
-            yield {**counts, part: {"events": [event]}}
-    rooms = data.get("rooms", {})
+            yield Piece({**counts, part: {"events": [event]}}, part != "to_device" or known(_sender(event)))
+    for rooms, awaited in _rooms(data.get("rooms", {}), known):
+        yield Piece({**counts, "rooms": rooms}, awaited)
+
+
+def _rooms(rooms: dict[str, Any], known: Callable[[str], bool]) -> Iterator[tuple[dict[str, Any], bool]]:
     for kind in ("invite", "leave"):
         for room, content in rooms.get(kind, {}).items():
-            yield {**counts, "rooms": {kind: {room: content}}}
+            yield {kind: {room: content}}, True
     for room, content in rooms.get("join", {}).items():
         for part in ("state", "timeline", "ephemeral"):
             for event in _events(content, part):
-                yield {**counts, "rooms": {"join": {room: {part: {"events": [event]}}}}}
+                encrypted = part == "timeline" and event.get("type") == "m.room.encrypted"
+                yield {"join": {room: {part: {"events": [event]}}}}, not encrypted or known(_sender(event))
 
 
-def _events(data: dict[str, Any], part: str) -> list[Any]:
+def _device_lists(lists: dict[str, Any], known: Callable[[str], bool]) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Those of people whom we know first, and always, for they go with the count of our keys; then the others'."""
+    changed = [user for user in lists.get("changed", []) if isinstance(user, str)]
+    others = [user for user in changed if not known(user)]
+    yield {**lists, "changed": [user for user in changed if known(user)]}, True
+    if others:
+        yield {"changed": others}, False
+
+
+def _sender(event: dict[str, Any]) -> str:
+    return str(event.get("sender", ""))
+
+
+def _events(data: dict[str, Any], part: str) -> list[dict[str, Any]]:
     events = data.get(part, {}).get("events", [])
-    return events if isinstance(events, list) else []
+    return [event for event in events if isinstance(event, dict)] if isinstance(events, list) else []
 
 
 class Tokens:
@@ -117,13 +151,16 @@ class Tokens:
 class SyncLoop:
     """One run of the loop, from the stored token on, until it is cancelled."""
 
-    def __init__(self, client: Client, gaps: Gaps, settled: Settled, log: logging.Logger) -> None:
+    def __init__(
+        self, client: Client, gaps: Gaps, known: Callable[[str], bool], settled: Settled, log: logging.Logger
+    ) -> None:
         self._client = client
         self._gaps = gaps
+        self._known = known
         self._settled = settled
         self._log = log
         self._tokens = Tokens(client, log)
-        self._handing_over: asyncio.Future[Any] | None = None
+        self._whole = Shield()
         self._patience = POLL + PATIENCE
         self.answered = time.monotonic()
         """When the homeserver answered last."""
@@ -148,9 +185,8 @@ class SyncLoop:
     async def close(self) -> None:
         """End what the cancelled loop left behind."""
         await self._tokens.close()
-        if self._handing_over is not None:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await within(2.0, asyncio.shield(self._handing_over))
+        with contextlib.suppress(asyncio.TimeoutError):
+            await within(2.0, self._whole.drain())
 
     def _await_mautrix(self) -> None:
         """Let `handle_sync` give back the work of mautrix' own handlers (keys, state, decryption), to be awaited.
@@ -220,19 +256,25 @@ class SyncLoop:
         for room, content in data.get("rooms", {}).get("join", {}).items():
             timeline = content.get("timeline", {})
             timeline["events"] = await self._gaps.filled(room, timeline, since)
-        for piece in pieces(data):
-            await self._hand_over(piece)
+        strangers = STRANGERS
+        for piece in pieces(data, self._known):
+            if piece.awaited:
+                if not await self._hand_over(piece, HAND_OVER):
+                    self._log.warning("sync=slow_event seconds=%.0f", HAND_OVER)
+            else:
+                began = time.monotonic()
+                await self._hand_over(piece, strangers)
+                strangers = max(0.0, strangers - (time.monotonic() - began))
 
-    async def _hand_over(self, piece: dict[str, Any]) -> None:
-        """Hand one part to mautrix and wait for its own handlers; a bad event must not take others with it."""
-        self._handing_over = asyncio.ensure_future(self._handled(piece))
-        try:
-            # No cancellation gets to the inside: it could leave a transaction of maubot's open (trap "Database").
-            await within(HAND_OVER, asyncio.shield(self._handing_over))
-        except asyncio.TimeoutError:
-            self._log.warning("sync=slow_event seconds=%.0f", HAND_OVER)
+    async def _hand_over(self, piece: Piece, seconds: float) -> bool:
+        """Hand one part to mautrix and wait for its own handlers; False if they take longer than that."""
+        # No cancellation gets to the inside: it could leave a transaction of maubot's open (trap "Database").
+        handled = asyncio.ensure_future(self._whole(self._handled(piece.data)))
+        done, _ = await asyncio.wait({handled}, timeout=seconds)
+        return bool(done)
 
     async def _handled(self, piece: dict[str, Any]) -> None:
+        """A bad event must not take others with it."""
         try:
             await asyncio.gather(*self._client.handle_sync(cast(JSON, piece)))
         except Exception as error:  # noqa: BLE001 - a boundary: whoever sent it, the rest must go on
@@ -243,14 +285,17 @@ class Sync:
     """Runs the loop when it is ours, and sees to it that somebody does.
 
     Args:
+        known: whether somebody's messages matter.
         settled: gives what to wait for until all that was handed over is written down.
-        replaced: called once, when maubot uses another client.
     """
 
-    def __init__(self, account: Account, gaps: Gaps, settled: Settled, log: logging.Logger) -> None:
+    def __init__(
+        self, account: Account, gaps: Gaps, known: Callable[[str], bool], settled: Settled, log: logging.Logger
+    ) -> None:
         self._account = account
         self._client = account.client
         self._gaps = gaps
+        self._known = known
         self._settled = settled
         self._log = log
         self._loop: SyncLoop | None = None
@@ -300,7 +345,7 @@ class Sync:
 
     async def _own(self) -> None:
         """Run our loop until it ends: by a bug, or because maubot ended it (Sync switched on, cache cleared)."""
-        self._loop = SyncLoop(self._client, self._gaps, self._settled, self._log)
+        self._loop = SyncLoop(self._client, self._gaps, self._known, self._settled, self._log)
         self._log.info("sync=own")
         # maubot cancels what it finds here when it stops, replaces or syncs the client itself
         task = self._client.syncing_task = asyncio.ensure_future(self._loop.run())

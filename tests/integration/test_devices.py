@@ -54,6 +54,32 @@ async def test_a_device_that_was_signed_out_while_we_were_away_is_refused(
     assert (row["outcome"], row["device_id"], row["fingerprint"]) == ("refused", "", phone.fingerprint)
 
 
+def as_if_it_had_died_before_the_end(stack: Stack, event: str) -> None:
+    """Let the audit say of a command what it says while the command is under way."""
+    (path,) = stack.maubot.directory.rglob(f"{stack.instance}.db")
+    with sqlite3.connect(path, timeout=10) as database:
+        assert database.execute("UPDATE command SET outcome='' WHERE event_id=?", (event,)).rowcount == 1
+
+
+async def test_what_is_gone_on_with_after_a_crash_is_refused_as_it_was_before(
+    stack: Stack, alice: ChatClient, room: str
+) -> None:
+    phone = await alice.second_device(cross_signed=False)
+    try:
+        event = await phone.send(room, "start")
+        reply = await alice.wait_reply(event)
+        await stack.maubot.stop()
+        as_if_it_had_died_before_the_end(stack, event)
+        await stack.maubot.run()
+        row = await audited(stack, alice, event)
+    finally:
+        await phone.close()
+    assert "Your device is not verified by you" in reply.body
+    assert (row["outcome"], row["fingerprint"], row["trust"]) == ("refused", phone.fingerprint, "unverified")
+    assert stack.cluster.asked("PATCH") == []
+    assert alice.timeline.replies(event) == [reply]
+
+
 async def forward_keys(forwarder: ChatClient, stack: Stack, room: str) -> None:
     """Give the bot the keys of a room that it did not ask for, from a device that did not make them."""
     crypto = forwarder._crypto

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
 
-from toggle_plugin.sync import Tokens, pieces
+from toggle_plugin import sync
+from toggle_plugin.gaps import Gaps
+from toggle_plugin.sync import SyncLoop, Tokens, pieces
+
+from .builders import ALICE
+
+MALLORY = "@mallory:example.org"
 
 LOG = logging.getLogger("test.sync")
 COUNTS = {"signed_curve25519": 50}
@@ -16,7 +23,7 @@ COUNTS = {"signed_curve25519": 50}
 RESPONSE: dict[str, Any] = {
     "next_batch": "s2",
     "device_one_time_keys_count": COUNTS,
-    "device_lists": {"changed": ["@alice:example.org"]},
+    "device_lists": {"changed": [ALICE]},
     "rooms": {
         "join": {
             "!a": {
@@ -29,6 +36,10 @@ RESPONSE: dict[str, Any] = {
     },
     "to_device": {"events": [{"type": "m.room.encrypted", "n": 1}, {"type": "m.room.encrypted", "n": 2}]},
 }
+
+
+def known(user: str) -> bool:
+    return user == ALICE
 
 
 def shape(piece: dict[str, Any]) -> str:
@@ -46,22 +57,103 @@ def shape(piece: dict[str, Any]) -> str:
 
 
 def test_devices_come_first_then_keys_one_by_one_then_rooms_in_order() -> None:
-    order = [shape(piece) for piece in pieces(RESPONSE)]
+    order = [shape(piece.data) for piece in pieces(RESPONSE, known)]
     assert order == ["devices", "key 1", "key 2", "invite", "leave", "$state", "$1", "$2"]
 
 
 def test_each_piece_has_the_one_time_key_counts_lest_mautrix_takes_them_for_zero() -> None:
-    assert all(piece["device_one_time_keys_count"] == COUNTS for piece in pieces(RESPONSE))
+    assert all(piece.data["device_one_time_keys_count"] == COUNTS for piece in pieces(RESPONSE, known))
 
 
 def test_a_response_without_anything_has_no_rooms() -> None:
-    assert [sorted(piece) for piece in pieces({"next_batch": "s3"})] == [["device_lists", "device_one_time_keys_count"]]
+    (piece,) = pieces({"next_batch": "s3"}, known)
+    assert sorted(piece.data) == ["device_lists", "device_one_time_keys_count"]
+
+
+def encrypted(sender: str, number: int = 0) -> dict[str, Any]:
+    return {"type": "m.room.encrypted", "sender": sender, "event_id": f"${sender}{number}", "n": number}
+
+
+def in_room(*events: dict[str, Any]) -> dict[str, Any]:
+    return {"join": {"!a": {"timeline": {"events": list(events)}}}}
+
+
+def test_nobody_waits_for_what_strangers_encrypted_nor_for_their_devices() -> None:
+    response = {
+        "device_lists": {"changed": [MALLORY, ALICE], "left": ["@carol:example.org"]},
+        "to_device": {"events": [encrypted(MALLORY, 1), encrypted(ALICE, 2)]},
+        "rooms": in_room(encrypted(MALLORY), encrypted(ALICE), {"event_id": "$plain", "sender": MALLORY}),
+    }
+    found = list(pieces(response, known))
+    assert [piece.data["device_lists"] for piece in found[:2]] == [
+        {"changed": [ALICE], "left": ["@carol:example.org"]},
+        {"changed": [MALLORY]},
+    ]
+    waits = [(shape(piece.data), piece.awaited) for piece in found[1:]]
+    assert waits == [
+        *(("devices", False), ("key 1", False), ("key 2", True)),
+        *((f"${MALLORY}0", False), (f"${ALICE}0", True), ("$plain", True)),
+    ]
+
+
+class Syncing:
+    """A client that gets one response, and then none."""
+
+    mxid = "@bot:example.org"
+
+    def __init__(self, response: dict[str, Any]) -> None:
+        self.sync_store = TokenStore()
+        self.event_handlers: dict[Any, Any] = {}
+        self.global_event_handlers: dict[Any, Any] = {}
+        self.presence = None
+        self.response: dict[str, Any] | None = response
+        self.handled: list[str] = []
+        self.hanging = asyncio.Event()
+
+    async def sync(self, **_: Any) -> dict[str, Any]:
+        if self.response is None:
+            await asyncio.Event().wait()
+        response, self.response = self.response, None
+        assert response is not None
+        return response
+
+    async def run_internal_event(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def handle_sync(self, data: dict[str, Any]) -> list[Awaitable[None]]:
+        return [self._handle(shape(data))]
+
+    async def _handle(self, name: str) -> None:
+        if MALLORY in name:
+            await self.hanging.wait()
+        self.handled.append(name)
+
+
+async def test_a_homeserver_of_strangers_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "STRANGERS", 0.1)
+    flood = [encrypted(MALLORY, number) for number in range(50)]
+    response = {"next_batch": "s1", "rooms": in_room(*flood, encrypted(ALICE))}
+    client: Any = Syncing(response)
+    loop = SyncLoop(client, Gaps(client, lambda: [ALICE], lambda: 60.0, LOG), known, lambda: asyncio.sleep(0), LOG)
+    running = asyncio.ensure_future(loop.run())
+    await asyncio.sleep(0.5)
+    assert client.handled == ["devices", f"${ALICE}0"]
+    assert client.sync_store.stored == ["s1"]
+    client.hanging.set()
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await loop.close()
+    assert len(client.handled) == 2 + len(flood), "and all of it was handed over"
 
 
 class TokenStore:
     def __init__(self) -> None:
         self.stored: list[str] = []
         self.broken = False
+
+    async def get_next_batch(self) -> str:
+        return "s0"
 
     async def put_next_batch(self, token: str) -> None:
         if self.broken:
