@@ -42,6 +42,11 @@ class Account:
         return bool(self.entry is not None and self.entry.sync)
 
     @property
+    def shared(self) -> bool:
+        """Whether instances of other plugins use it as well."""
+        return self.entry is not None and len(self.entry.references) > 1
+
+    @property
     def joins_everything(self) -> bool:
         """Whether maubot accepts every invite."""
         return bool(self.entry is not None and self.entry.autojoin)

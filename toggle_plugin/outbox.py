@@ -255,6 +255,9 @@ class Outbox:
                 return _event_id(response.status, _json(await response.read()))
         except (ClientError, OSError, asyncio.TimeoutError) as error:
             raise _TryAgain(repr(error)) from error
+        except RuntimeError as error:
+            # aiohttp's word for a session that maubot has closed, as it does with a client that it replaces
+            raise NotSent(repr(error)) from error
 
 
 def _transaction() -> str:

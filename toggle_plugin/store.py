@@ -103,11 +103,14 @@ class Store:
         return [AuditEntry(*tuple(row)) for row in rows]
 
     async def prune(self) -> None:
-        """Forget all but the newest KEEP_ROWS of each sort, so that no viewer's questions push out who stopped what."""
+        """Forget all but the newest KEEP_ROWS of each sort, so that no viewer's questions push out who stopped what.
+
+        By the order of arrival, for clocks are put back; and nothing that has not ended.
+        """
         for sort in (_CHANGING, f"NOT {_CHANGING}"):
             query = (
-                f"DELETE FROM command WHERE {sort} AND received_at < "  # noqa: S608 - constants
-                f"(SELECT received_at FROM command WHERE {sort} ORDER BY received_at DESC LIMIT 1 OFFSET $1)"
+                f"DELETE FROM command WHERE {sort} AND outcome <> '' AND arrival < "  # noqa: S608 - constants
+                f"(SELECT arrival FROM command WHERE {sort} ORDER BY arrival DESC LIMIT 1 OFFSET $1)"
             )
             await self._whole(self._database.execute(query, KEEP_ROWS - 1))
 

@@ -69,10 +69,16 @@ Settled = Callable[[], Awaitable[object]]
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a sync response, whole for `Syncer.handle_sync`; and whether what comes after it must wait for it."""
+    """A part of a sync response, whole for `Syncer.handle_sync`.
+
+    Attributes:
+        awaited: whether what comes after it must wait for it.
+        ours: whether it can matter to us; else it is only for other plugins on the same account.
+    """
 
     data: dict[str, Any]
     awaited: bool = True
+    ours: bool = True
 
 
 def pieces(data: dict[str, Any], known: Callable[[str], bool]) -> Iterator[Piece]:
@@ -87,8 +93,8 @@ def pieces(data: dict[str, Any], known: Callable[[str], bool]) -> Iterator[Piece
     for part in ("to_device", "account_data", "ephemeral"):
         for event in _events(data, part):
             yield Piece({**counts, part: {"events": [event]}}, part != "to_device" or known(_sender(event)))
-    for rooms, awaited in _rooms(data.get("rooms", {}), known):
-        yield Piece({**counts, "rooms": rooms}, awaited)
+    for rooms, ours in _rooms(data.get("rooms", {}), known):
+        yield Piece({**counts, "rooms": rooms}, ours, ours)
 
 
 def _rooms(rooms: dict[str, Any], known: Callable[[str], bool]) -> Iterator[tuple[dict[str, Any], bool]]:
@@ -152,9 +158,10 @@ class SyncLoop:
     """One run of the loop, from the stored token on, until it is cancelled."""
 
     def __init__(
-        self, client: Client, gaps: Gaps, known: Callable[[str], bool], settled: Settled, log: logging.Logger
+        self, account: Account, gaps: Gaps, known: Callable[[str], bool], settled: Settled, log: logging.Logger
     ) -> None:
-        self._client = client
+        self._account = account
+        self._client = client = account.client
         self._gaps = gaps
         self._known = known
         self._settled = settled
@@ -258,6 +265,8 @@ class SyncLoop:
             timeline["events"] = await self._gaps.filled(room, timeline, since)
         strangers = STRANGERS
         for piece in pieces(data, self._known):
+            if not piece.ours and not self._account.shared:
+                continue  # mautrix would decrypt it, and keep a row for each message
             if piece.awaited:
                 if not await self._hand_over(piece, HAND_OVER):
                     self._log.warning("sync=slow_event seconds=%.0f", HAND_OVER)
@@ -345,7 +354,7 @@ class Sync:
 
     async def _own(self) -> None:
         """Run our loop until it ends: by a bug, or because maubot ended it (Sync switched on, cache cleared)."""
-        self._loop = SyncLoop(self._client, self._gaps, self._known, self._settled, self._log)
+        self._loop = SyncLoop(self._account, self._gaps, self._known, self._settled, self._log)
         self._log.info("sync=own")
         # maubot cancels what it finds here when it stops, replaces or syncs the client itself
         task = self._client.syncing_task = asyncio.ensure_future(self._loop.run())

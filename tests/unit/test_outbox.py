@@ -366,6 +366,12 @@ async def everywhere_encrypted(_: str) -> bool:
     return True
 
 
+async def test_what_maubot_has_closed_sends_nothing_and_breaks_nothing(client: Client, outbox: Outbox) -> None:
+    await client.api.session.close()
+    with pytest.raises(NotSent, match="closed"):
+        await send(outbox, "too late")
+
+
 async def test_nothing_goes_out_in_plaintext_when_the_encryption_is_gone(
     homeserver: Homeserver, client: Client
 ) -> None:

@@ -20,8 +20,9 @@ from .conftest import opened
 ENTRY = AuditEntry("$1", ROOM, ALICE, "PHONE", "abcd", "start", "web", 1_800_000_000_123)
 
 
-def entry(number: int) -> AuditEntry:
-    return replace(ENTRY, event=f"${number}", received_at=ENTRY.received_at + number)
+def entry(number: int, outcome: str = "done") -> AuditEntry:
+    received_at = ENTRY.received_at + number
+    return replace(ENTRY, event=f"${number}", received_at=received_at, arrival=received_at, outcome=outcome)
 
 
 async def test_a_command_is_received_once(store: Store) -> None:
@@ -85,6 +86,25 @@ async def test_only_the_newest_commands_are_kept(store: Store, monkeypatch: pyte
     monkeypatch.setattr(store_module, "KEEP_ROWS", 5)
     await store.prune()
     assert await store.entries(10) == [entry(number) for number in (7, 6, 5, 4, 3)]
+
+
+async def test_a_clock_that_was_put_back_does_not_make_the_newest_ones_the_first_to_go(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(8):
+        await store.receive(replace(entry(number), received_at=-number))
+    monkeypatch.setattr(store_module, "KEEP_ROWS", 5)
+    await store.prune()
+    assert [kept.event for kept in await store.entries(10)] == [f"${number}" for number in (3, 4, 5, 6, 7)]
+
+
+async def test_what_has_not_ended_is_kept_however_old_it_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await store.receive(entry(0, outcome=""))
+    for number in range(1, 9):
+        await store.receive(entry(number))
+    monkeypatch.setattr(store_module, "KEEP_ROWS", 5)
+    await store.prune()
+    assert [kept.event for kept in await store.unfinished()] == ["$0"]
 
 
 async def test_fewer_commands_than_are_kept_are_all_kept(store: Store) -> None:
