@@ -43,6 +43,9 @@ LOOK = 10.0
 SILENT = 45.0
 """Seconds without an answer after which we say that we are cut off."""
 
+PLENTY = {"signed_curve25519": 100, "curve25519": 100}
+"""One-time keys that are enough for mautrix: it makes new ones below 50."""
+
 FILTER = FilterID(
     json.dumps(
         {
@@ -87,14 +90,22 @@ def pieces(data: dict[str, Any], known: Callable[[str], bool]) -> Iterator[Piece
     Args:
         known: whether somebody's messages matter. What strangers encrypted, and their new devices, hold up nobody.
     """
-    counts = {"device_one_time_keys_count": data.get("device_one_time_keys_count", {})}
+    # mautrix makes new keys each time that it is told of too few, or of none; libolm holds a hundred, and drops the
+    # private halves of older ones, which the homeserver still gives out: whoever got one could not reach us.
+    counts = data.get("device_one_time_keys_count", {})
+    for part, awaited, ours in _parts(data, known):
+        yield Piece({"device_one_time_keys_count": counts, **part}, awaited, ours)
+        counts = PLENTY
+
+
+def _parts(data: dict[str, Any], known: Callable[[str], bool]) -> Iterator[tuple[dict[str, Any], bool, bool]]:
     for lists, awaited in _device_lists(data.get("device_lists", {}), known):
-        yield Piece({**counts, "device_lists": lists}, awaited)
+        yield {"device_lists": lists}, awaited, True
     for part in ("to_device", "account_data", "ephemeral"):
         for event in _events(data, part):
-            yield Piece({**counts, part: {"events": [event]}}, part != "to_device" or known(_sender(event)))
+            yield {part: {"events": [event]}}, part != "to_device" or known(_sender(event)), True
     for rooms, ours in _rooms(data.get("rooms", {}), known):
-        yield Piece({**counts, "rooms": rooms}, ours, ours)
+        yield {"rooms": rooms}, ours, ours
 
 
 def _rooms(rooms: dict[str, Any], known: Callable[[str], bool]) -> Iterator[tuple[dict[str, Any], bool]]:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from maubot.lib.state_store import PgStateStore
+from mautrix.client import Client as MautrixClient
+from mautrix.crypto import OlmMachine, PgCryptoStore
+from mautrix.util.async_db import Database
 
 from toggle_plugin import sync
 from toggle_plugin.gaps import Gaps
-from toggle_plugin.sync import SyncLoop, Tokens, pieces
+from toggle_plugin.sync import PLENTY, SyncLoop, Tokens, pieces
 
 from .builders import ALICE
+from .homeserver import Homeserver
 
 MALLORY = "@mallory:example.org"
 
@@ -61,8 +67,11 @@ def test_devices_come_first_then_keys_one_by_one_then_rooms_in_order() -> None:
     assert order == ["devices", "key 1", "key 2", "invite", "leave", "$state", "$1", "$2"]
 
 
-def test_each_piece_has_the_one_time_key_counts_lest_mautrix_takes_them_for_zero() -> None:
-    assert all(piece.data["device_one_time_keys_count"] == COUNTS for piece in pieces(RESPONSE, known))
+def test_the_first_piece_has_the_one_time_key_counts_and_no_other_is_taken_for_zero() -> None:
+    first, *others = (piece.data["device_one_time_keys_count"] for piece in pieces(RESPONSE, known))
+    assert first == COUNTS
+    assert others
+    assert all(counts == PLENTY for counts in others)
 
 
 def test_a_response_without_anything_has_no_rooms() -> None:
@@ -94,6 +103,53 @@ def test_nobody_waits_for_what_strangers_encrypted_nor_for_their_devices() -> No
         *(("devices", False, True), ("key 1", False, True), ("key 2", True, True)),
         *((f"${MALLORY}0", False, False), (f"${ALICE}0", True, True), ("$plain", True, True)),
     ]
+
+
+@pytest.fixture
+async def encrypting(homeserver: Homeserver, tmp_path: Path) -> AsyncIterator[MautrixClient]:
+    """mautrix' own client, with keys in a database of maubot's kind."""
+    database = Database.create(f"sqlite:{tmp_path / 'crypto.db'}", upgrade_table=PgCryptoStore.upgrade_table)
+    await database.start()
+    await PgStateStore.upgrade_table.upgrade(database)
+    client = homeserver.client()
+    client.state_store = states = PgStateStore(database)
+    client.crypto = OlmMachine(client, PgCryptoStore("bot", "pickle", database), states)
+    await client.crypto.load()
+    yield client
+    await client.api.session.close()
+    await database.stop()
+
+
+async def taken_in(client: MautrixClient, response: dict[str, Any]) -> None:
+    """Hand `response` over as the loop does."""
+    account: Any = Accounted(client, shared=False)
+    gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, LOG)
+    loop = SyncLoop(account, gaps, known, lambda: asyncio.sleep(0), LOG)
+    loop._await_mautrix()
+    await loop._take_in(response, "s0")
+    await loop.close()
+
+
+async def test_new_one_time_keys_are_made_once_for_a_response_lest_those_in_use_are_pushed_out(
+    encrypting: MautrixClient, homeserver: Homeserver
+) -> None:
+    uploaded: list[int] = []
+
+    def upload(body: Any) -> Any:
+        uploaded.append(len(body.get("one_time_keys", {})))
+        return {"one_time_key_counts": {"signed_curve25519": 50}}
+
+    homeserver.documents["POST", "/_matrix/client/v3/keys/upload"] = upload
+    talk = [
+        {
+            **{"type": "m.room.message", "sender": ALICE, "event_id": f"${number}", "origin_server_ts": 1},
+            "content": {"msgtype": "m.text", "body": "hello"},
+        }
+        for number in range(30)
+    ]
+    counts = {"signed_curve25519": 40}
+    await taken_in(encrypting, {"next_batch": "s1", "device_one_time_keys_count": counts, "rooms": in_room(*talk)})
+    assert uploaded == [10]
 
 
 class Accounted:
