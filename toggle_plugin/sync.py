@@ -137,6 +137,13 @@ def _events(data: dict[str, Any], part: str) -> list[dict[str, Any]]:
     return [event for event in events if isinstance(event, dict)] if isinstance(events, list) else []
 
 
+def checked(data: object) -> dict[str, Any]:
+    """`data`, if it is a sync response; raises ValueError if something else, perhaps a proxy, answered."""
+    if not isinstance(data, dict) or not isinstance(data.get("next_batch"), str):
+        raise ValueError("the answer is no sync response")
+    return data
+
+
 class Tokens:
     """Stores where to go on after a restart, but only once everything before it is written down."""
 
@@ -196,7 +203,11 @@ class SyncLoop:
                 quick = True
                 continue
             quick = False
-            await self._take_in(data, since)
+            try:
+                await self._take_in(data, since)
+            except MatrixInvalidToken as error:
+                await self._without_token(error)
+                continue
             since = str(data["next_batch"])
             self._tokens.store(since, self._settled())
 
@@ -227,7 +238,7 @@ class SyncLoop:
                 filter_id=FILTER,
                 set_presence=self._client.presence,
             )
-            data = await within(patience, request)
+            data = checked(await within(patience, request))
         except MatrixInvalidToken as error:
             await self._without_token(error)
             return None
@@ -235,9 +246,9 @@ class SyncLoop:
             await self._failed(error)
             return None
         await self._answered(data)
-        return dict(data)
+        return data
 
-    async def _answered(self, data: Any) -> None:
+    async def _answered(self, data: dict[str, Any]) -> None:
         if self.trouble:
             self._log.info("sync=recovered")
         self.answered, self.trouble, self._patience = time.monotonic(), "", POLL + PATIENCE

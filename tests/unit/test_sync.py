@@ -142,7 +142,10 @@ async def test_new_one_time_keys_are_made_once_for_a_response_lest_those_in_use_
     homeserver.documents["POST", "/_matrix/client/v3/keys/upload"] = upload
     talk = [
         {
-            **{"type": "m.room.message", "sender": ALICE, "event_id": f"${number}", "origin_server_ts": 1},
+            "type": "m.room.message",
+            "sender": ALICE,
+            "event_id": f"${number}",
+            "origin_server_ts": 1,
             "content": {"msgtype": "m.text", "body": "hello"},
         }
         for number in range(30)
@@ -272,3 +275,36 @@ async def test_a_token_that_cannot_be_stored_does_not_hold_up_the_next(
     assert client.sync_store.stored == ["s2"]
     assert "token_not_stored" in caplog.text
     await tokens.close()
+
+
+class Nonsense(Syncing):
+    """A client whose homeserver, or what stands before it, answers something else."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__({})
+        self.answer = answer
+
+    async def sync(self, **_: Any) -> Any:
+        return self.answer
+
+    async def versions(self, **_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("answer", [{}, {"next_batch": None}, [], "a page"])
+async def test_an_answer_that_is_no_sync_response_is_not_handed_over(
+    answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    client: Any = Nonsense(answer)
+    account: Any = Accounted(client, shared=False)
+    gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, LOG)
+    loop = SyncLoop(account, gaps, known, lambda: asyncio.sleep(0), LOG)
+    running = asyncio.ensure_future(loop.run())
+    await asyncio.sleep(0.05)
+    assert not running.done()
+    assert client.handled == []
+    assert loop.trouble
+    assert "sync=failed" in caplog.text
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await loop.close()
