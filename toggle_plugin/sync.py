@@ -56,6 +56,10 @@ FILTER = FilterID(
     )
 )
 
+ENOUGH = {"device_one_time_keys_count": {"signed_curve25519": 1000}}
+"""What all pieces but the first say. mautrix takes a missing count for none, and uploads keys each time that it hears
+of few: in the end more of them than it keeps the private parts of."""
+
 UNKNOWN_TOKEN = "the homeserver does not know this client's access token: log in again in maubot"  # noqa: S105 - a text
 REPLACED = "the bot was logged in anew: restart this instance"
 SYNC_ON = (
@@ -90,6 +94,7 @@ def pieces(data: dict[str, Any], known: Callable[[str], bool]) -> Iterator[Piece
     counts = {"device_one_time_keys_count": data.get("device_one_time_keys_count", {})}
     for lists, awaited in _device_lists(data.get("device_lists", {}), known):
         yield Piece({**counts, "device_lists": lists}, awaited)
+        counts = ENOUGH
     for part in ("to_device", "account_data", "ephemeral"):
         for event in _events(data, part):
             yield Piece({**counts, part: {"events": [event]}}, part != "to_device" or known(_sender(event)))
