@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,20 @@ class _Person:
     worker: asyncio.Future[None] | None = None
     unfinished: int = 0
     told: bool = False
+
+
+@dataclass(frozen=True)
+class _All:
+    """All of these futures, as they are now; unlike a coroutine, nobody complains if it is never awaited."""
+
+    futures: list[asyncio.Future[None]]
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> None:
+        if self.futures:
+            await asyncio.wait(self.futures)
 
 
 class Intake:
@@ -70,8 +84,7 @@ class Intake:
 
     def settled(self) -> Awaitable[object]:
         """What to await until every line that was taken so far is admitted."""
-        waiting = list(self._admitting)
-        return asyncio.wait(waiting) if waiting else asyncio.sleep(0)
+        return _All(list(self._admitting))
 
     def hold(self) -> asyncio.Future[None]:
         """Something that is not settled before the future that this gives is done."""

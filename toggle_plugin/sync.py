@@ -43,9 +43,6 @@ LOOK = 10.0
 SILENT = 45.0
 """Seconds without an answer after which we say that we are cut off."""
 
-PLENTY = {"signed_curve25519": 100, "curve25519": 100}
-"""One-time keys that are enough for mautrix: it makes new ones below 50."""
-
 FILTER = FilterID(
     json.dumps(
         {
@@ -58,6 +55,10 @@ FILTER = FilterID(
         }
     )
 )
+
+ENOUGH = {"device_one_time_keys_count": {"signed_curve25519": 1000}}
+"""What all pieces but the first say. mautrix takes a missing count for none, and uploads keys each time that it hears
+of few: in the end more of them than it keeps the private parts of."""
 
 UNKNOWN_TOKEN = "the homeserver does not know this client's access token: log in again in maubot"  # noqa: S105 - a text
 REPLACED = "the bot was logged in anew: restart this instance"
@@ -90,22 +91,15 @@ def pieces(data: dict[str, Any], known: Callable[[str], bool]) -> Iterator[Piece
     Args:
         known: whether somebody's messages matter. What strangers encrypted, and their new devices, hold up nobody.
     """
-    # mautrix makes new keys each time that it is told of too few, or of none; libolm holds a hundred, and drops the
-    # private halves of older ones, which the homeserver still gives out: whoever got one could not reach us.
-    counts = data.get("device_one_time_keys_count", {})
-    for part, awaited, ours in _parts(data, known):
-        yield Piece({"device_one_time_keys_count": counts, **part}, awaited, ours)
-        counts = PLENTY
-
-
-def _parts(data: dict[str, Any], known: Callable[[str], bool]) -> Iterator[tuple[dict[str, Any], bool, bool]]:
+    counts = {"device_one_time_keys_count": data.get("device_one_time_keys_count", {})}
     for lists, awaited in _device_lists(data.get("device_lists", {}), known):
-        yield {"device_lists": lists}, awaited, True
+        yield Piece({**counts, "device_lists": lists}, awaited)
+        counts = ENOUGH
     for part in ("to_device", "account_data", "ephemeral"):
         for event in _events(data, part):
-            yield {part: {"events": [event]}}, part != "to_device" or known(_sender(event)), True
+            yield Piece({**counts, part: {"events": [event]}}, part != "to_device" or known(_sender(event)))
     for rooms, ours in _rooms(data.get("rooms", {}), known):
-        yield {"rooms": rooms}, ours, ours
+        yield Piece({**counts, "rooms": rooms}, ours, ours)
 
 
 def _rooms(rooms: dict[str, Any], known: Callable[[str], bool]) -> Iterator[tuple[dict[str, Any], bool]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import shlex
+import zipfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -64,6 +66,41 @@ async def test_replacing_the_plugin_keeps_it_answering_once(stack: Stack, alice:
     await alice.settle()
     assert len(alice.timeline.replies(event)) == 1
     assert tracebacks(stack) == []
+
+
+def newer_version(directory: Path) -> bytes:
+    """The plugin as an archive that calls itself 9.9.9."""
+    found = directory / "newer.mbp"
+    with zipfile.ZipFile(plugin_file()) as old, zipfile.ZipFile(found, "w") as new:
+        for name in old.namelist():
+            text = old.read(name)
+            new.writestr(
+                name, re.sub(rb"(?m)^version: .*$", b"version: 9.9.9", text) if name == "maubot.yaml" else text
+            )
+    return found.read_bytes()
+
+
+async def test_another_version_during_a_roll_out_goes_on_with_it_in_one_set_of_handlers(
+    own_sync: Stack, tmp_path: Path
+) -> None:
+    alice = await own_sync.person("alice")
+    room = await own_sync.room_with_bot(alice)
+    own_sync.cluster.behave("demo", "web", outcome=Outcome.NEVER_READY)
+    event = await alice.send(room, "start")
+    reply = await alice.wait_text(await alice.wait_reply(event), "is starting")
+    await own_sync.api.upload_plugin(newer_version(tmp_path))
+    own_sync.cluster.behave("demo", "web", outcome=Outcome.NORMAL)
+    try:
+        await alice.wait_text(reply, "is running", 30)
+        assert any("v9.9.9" in line for line in own_sync.instance_log())
+        again = await alice.send(room, "stop")
+        await alice.wait_text(await alice.wait_reply(again), "is off")
+        await alice.settle()
+        assert len(alice.timeline.replies(again)) == 1
+        assert len(own_sync.cluster.asked("PATCH")) == 2
+        assert tracebacks(own_sync) == []
+    finally:
+        await own_sync.api.upload_plugin(plugin_file().read_bytes())
 
 
 async def test_a_stopped_instance_is_silent_and_a_started_one_answers(

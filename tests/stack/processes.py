@@ -117,6 +117,10 @@ class ChildProcess:
         finally:  # also when we are cancelled while we wait
             await self.kill()
 
+    def terminate(self) -> None:
+        """SIGTERM; `wait` tells when it has ended by itself."""
+        self._signal(signal.SIGTERM)
+
     async def kill(self) -> None:
         """SIGKILL for the whole group, now."""
         self._signal(signal.SIGKILL)

@@ -16,7 +16,7 @@ from mautrix.util.async_db import Database
 
 from toggle_plugin import sync
 from toggle_plugin.gaps import Gaps
-from toggle_plugin.sync import PLENTY, SyncLoop, Tokens, pieces
+from toggle_plugin.sync import SyncLoop, Tokens, pieces
 
 from .builders import ALICE
 from .homeserver import Homeserver
@@ -67,11 +67,11 @@ def test_devices_come_first_then_keys_one_by_one_then_rooms_in_order() -> None:
     assert order == ["devices", "key 1", "key 2", "invite", "leave", "$state", "$1", "$2"]
 
 
-def test_the_first_piece_has_the_one_time_key_counts_and_no_other_is_taken_for_zero() -> None:
-    first, *others = (piece.data["device_one_time_keys_count"] for piece in pieces(RESPONSE, known))
+def test_the_count_of_one_time_keys_is_handed_over_once_and_never_missing() -> None:
+    """Each time that mautrix hears of few it uploads more, and where there is none, a whole set."""
+    first, *others = [piece.data["device_one_time_keys_count"] for piece in pieces(RESPONSE, known)]
     assert first == COUNTS
-    assert others
-    assert all(counts == PLENTY for counts in others)
+    assert all(count["signed_curve25519"] > 100 for count in others)
 
 
 def test_a_response_without_anything_has_no_rooms() -> None:

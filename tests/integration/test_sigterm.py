@@ -1,0 +1,127 @@
+"""SIGTERM at bad moments: maubot ends within five seconds, in order, and nothing in its whole log says otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from pathlib import Path
+
+from tests.integration.conversation import ask, told
+from tests.integration.test_lifecycle import maubot_with, probe
+from tests.stack.cluster.behaviour import Outcome
+from tests.stack.maubot import Maubot
+
+SECONDS = 5.0
+COMPLAINTS = ("Traceback", "Task was destroyed", "never awaited", "Unclosed", "never retrieved", "CRITICAL")
+
+
+DEBUG = {"PYTHONASYNCIODEBUG": "1"}
+"""So that a session that was not closed says who opened it."""
+
+
+def complaints(maubot: Maubot) -> list[str]:
+    """What Python, maubot or any plugin complained of; of sessions that were not closed, only those that we opened."""
+    messages = re.split(r"^(?=\[\d{4}-)", maubot.log.read_text(errors="replace"), flags=re.MULTILINE)
+    ours = (message for message in messages if "Unclosed" not in message or "toggle_plugin" in message)
+    return [message for message in ours if any(word in message for word in COMPLAINTS)]
+
+
+async def seconds_to_stop(maubot: Maubot) -> float:
+    """Send SIGTERM and wait for the end, which must come by itself."""
+    began = time.monotonic()
+    maubot.process.terminate()
+    await asyncio.wait_for(maubot.process.wait(), 4 * SECONDS)
+    return time.monotonic() - began
+
+
+async def test_while_the_homeserver_does_not_answer(tmp_path: Path) -> None:
+    async with maubot_with(tmp_path, DEBUG) as servers, servers.stack(sync=False, tidy=False) as stack:
+        alice = await stack.person("alice")
+        room = await stack.room_with_bot(alice)
+        await told(alice, room, "start", "is running")
+        await alice.send(room, "status")
+        stack.synapse.process.pause()
+        try:
+            await asyncio.sleep(0.5)
+            assert await seconds_to_stop(servers.maubot) < SECONDS
+        finally:
+            stack.synapse.process.resume()
+        assert complaints(servers.maubot) == []
+
+
+async def test_while_the_api_server_is_silent(tmp_path: Path) -> None:
+    async with maubot_with(tmp_path, DEBUG) as servers, servers.stack(sync=False, proxied=True, tidy=False) as stack:
+        assert stack.cluster_proxy is not None
+        alice = await stack.person("alice")
+        room = await stack.room_with_bot(alice)
+        await ask(alice, room, "status")
+        stack.cluster_proxy.drop()
+        events = [await alice.send(room, line) for line in ("start", "status", "check")]
+        await asyncio.sleep(1.5)
+        assert await seconds_to_stop(servers.maubot) < SECONDS
+        assert complaints(servers.maubot) == []
+        await stack.cluster_proxy.pass_on()
+        await servers.maubot.run()
+        await alice.wait_text(await alice.wait_reply(events[0], 30), "is running", 40)
+        for event in events[1:]:
+            await alice.wait_reply(event, 30)
+        assert len(stack.cluster.asked("PATCH")) == 1
+
+
+async def test_while_maubot_and_the_plugin_start(tmp_path: Path) -> None:
+    async with maubot_with(tmp_path, DEBUG) as servers, servers.stack(sync=False, tidy=False) as stack:
+        alice = await stack.person("alice")
+        room = await stack.room_with_bot(alice)
+        await ask(alice, room, "status")
+        await servers.maubot.stop()
+        for after in (0.8, 1.2, 1.6, 2.0, 2.4, 3.0):
+            event = await alice.send(room, "status")
+            starting = asyncio.ensure_future(servers.maubot.run())
+            await asyncio.sleep(after)
+            assert await seconds_to_stop(servers.maubot) < SECONDS
+            await asyncio.gather(starting, return_exceptions=True)
+            assert complaints(servers.maubot) == []
+            await servers.maubot.run()
+            assert "is off" in (await alice.wait_reply(event)).body
+            await alice.settle()
+            assert len(alice.timeline.replies(event)) == 1
+            await servers.maubot.stop()
+
+
+async def test_when_another_instance_has_stopped_before(tmp_path: Path) -> None:
+    """Two bots in one maubot: whoever took the signal first, it stays taken until the last has stopped."""
+    async with (
+        maubot_with(tmp_path, DEBUG) as servers,
+        servers.stack(sync=False, tidy=False) as first,
+        servers.stack(sync=False, tidy=False) as second,
+    ):
+        alice = await second.person("alice")
+        room = await second.room_with_bot(alice)
+        await ask(alice, room, "status")
+        url = f"{second.maubot.url}/_matrix/maubot/plugin/{second.instance}/readyz"
+        for _ in range(3):
+            await first.api.change_instance(first.instance, started=False)
+            enough = asyncio.Event()
+            probing = asyncio.ensure_future(probe(url, enough))
+            asking = [asyncio.ensure_future(alice.send(room, "status")) for _ in range(5)]
+            await asyncio.sleep(0.2)
+            assert await seconds_to_stop(servers.maubot) < SECONDS
+            enough.set()
+            await asyncio.gather(probing, *asking)
+            await servers.maubot.run()
+        assert complaints(servers.maubot) == []
+
+
+async def test_during_a_roll_out_that_is_stuck_and_with_an_order_to_restart(tmp_path: Path) -> None:
+    async with maubot_with(tmp_path, DEBUG) as servers, servers.stack(sync=False, tidy=False) as stack:
+        alice = await stack.person("alice")
+        room = await stack.room_with_bot(alice)
+        stack.cluster.behave("demo", "web", outcome=Outcome.NEVER_READY)
+        reply = await ask(alice, room, "start")
+        assert await seconds_to_stop(servers.maubot) < SECONDS
+        await alice.wait_text(reply, "I tell you when I am back")
+        stack.cluster.behave("demo", "web", outcome=Outcome.NORMAL)
+        await servers.maubot.run()
+        await alice.wait_text(reply, "is running", 40)
+        assert complaints(servers.maubot) == []
