@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
@@ -16,7 +17,7 @@ from mautrix.util.async_db import Database
 
 from toggle_plugin import sync
 from toggle_plugin.gaps import Gaps
-from toggle_plugin.sync import SyncLoop, Tokens, pieces
+from toggle_plugin.sync import BROKEN, Sync, SyncLoop, Tokens, pieces
 
 from .builders import ALICE
 from .homeserver import Homeserver
@@ -158,6 +159,9 @@ async def test_new_one_time_keys_are_made_once_for_a_response_lest_those_in_use_
 class Accounted:
     """maubot's row of an account."""
 
+    synced_by_maubot = False
+    replaced = False
+
     def __init__(self, client: Any, *, shared: bool) -> None:
         self.client = client
         self.shared = shared
@@ -218,6 +222,35 @@ async def test_a_homeserver_of_strangers_that_does_not_answer_holds_nobody_up(
     assert len(client.handled) == 2 + (len(flood) if shared else 0), "what strangers encrypted is for others"
 
 
+class Slow(Syncing):
+    """A client that takes long for what people whom we know send."""
+
+    async def _handle(self, name: str) -> None:
+        if ALICE in name:
+            await self.hanging.wait()
+        self.handled.append(name)
+
+
+async def test_no_token_is_stored_while_what_came_before_it_is_still_being_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sync, "HAND_OVER", 0.05)
+    client: Any = Slow({"next_batch": "s1", "rooms": in_room(encrypted(ALICE), {"event_id": "$plain"})})
+    account: Any = Accounted(client, shared=False)
+    gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, LOG)
+    loop = SyncLoop(account, gaps, known, lambda: asyncio.sleep(0), LOG)
+    running = asyncio.ensure_future(loop.run())
+    await asyncio.sleep(0.2)
+    assert client.handled == ["devices", "$plain"], "nobody else waits for it"
+    assert client.sync_store.stored == []
+    client.hanging.set()
+    await asyncio.sleep(0.05)
+    assert client.sync_store.stored == ["s1"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await loop.close()
+
+
 class TokenStore:
     def __init__(self) -> None:
         self.stored: list[str] = []
@@ -260,6 +293,47 @@ async def test_what_is_not_settled_when_we_stop_is_not_stored(client: Any) -> No
     tokens.store("s1", asyncio.Event().wait())
     await asyncio.wait_for(tokens.close(), 1)
     assert client.sync_store.stored == []
+
+
+async def test_of_the_tokens_that_wait_only_the_newest_is_kept_however_long_one_must_wait(client: Any) -> None:
+    tokens, first = Tokens(client, LOG), asyncio.Event()
+    tokens.store("s0", first.wait())
+    before = len(asyncio.all_tasks())
+    for number in range(1, 3000):
+        tokens.store(f"s{number}", asyncio.sleep(0))
+        if number % 100 == 0:
+            await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) - before < 110
+    first.set()
+    await asyncio.sleep(0.02)
+    assert client.sync_store.stored == ["s0", "s2999"]
+    await tokens.close()
+
+
+async def test_many_tokens_that_wait_are_ended_at_once_and_without_a_warning(
+    client: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    tokens = Tokens(client, LOG)
+    for _ in range(3000):
+        tokens.store("s", asyncio.wait([asyncio.get_running_loop().create_future()]))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(tokens.close(), 5)
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+async def test_a_token_that_is_being_stored_is_stored_before_we_have_ended(client: Any) -> None:
+    tokens, put = Tokens(client, LOG), client.sync_store.put_next_batch
+
+    async def slowly(token: str) -> None:
+        await asyncio.sleep(0.05)
+        await put(token)
+
+    client.sync_store.put_next_batch = slowly
+    tokens.store("s1", asyncio.sleep(0))
+    await asyncio.sleep(0.02)
+    await tokens.close()
+    assert client.sync_store.stored == ["s1"]
 
 
 async def test_a_token_that_cannot_be_stored_does_not_hold_up_the_next(
@@ -308,3 +382,32 @@ async def test_an_answer_that_is_no_sync_response_is_not_handed_over(
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await loop.close()
+
+
+async def test_a_loop_that_breaks_again_and_again_is_told_of_until_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "BREATHE", 0.01)
+    client: Any = Nonsense({"next_batch": "s1", "rooms": {"join": {"!a": None}}})
+    client.syncing_task = None
+    account: Any = Accounted(client, shared=False)
+    gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, LOG)
+    supervised = Sync(account, gaps, known, lambda: asyncio.sleep(0), LOG)
+    supervised.start()
+    for _ in range(5):
+        await asyncio.sleep(0.02)
+        assert supervised.trouble == BROKEN
+    monkeypatch.setattr(client, "sync", Once({"next_batch": "s2"}))
+    await asyncio.sleep(0.7)
+    assert supervised.trouble == ""
+    await supervised.close()
+
+
+class Once:
+    """One answer, and then none."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answers = [answer]
+
+    async def __call__(self, **_: Any) -> Any:
+        if not self.answers:
+            await asyncio.Event().wait()
+        return self.answers.pop()
