@@ -57,8 +57,8 @@ class ToggleBot(Plugin):
     _own_keys: OwnKeys | None
     _sync: Sync | None
     _membership: Membership | None
-    _other: str
-    """Why this instance does nothing, if it is not the first on its account."""
+    _idle: str
+    """Why this instance does nothing, if it is not the first on its account, or did not start."""
 
     @classmethod
     def get_config_class(cls) -> type[BaseProxyConfig]:
@@ -72,7 +72,7 @@ class ToggleBot(Plugin):
         self._undo = AsyncExitStack()
         self._sync = None
         self._membership = None
-        self._other = ""
+        self._idle = ""
         self._account = Account(self.client, self.id)
         self._own_keys = None
         self._in_force = InForce(Settings(), (SettingsProblem("", "the instance is still starting"),))
@@ -89,9 +89,9 @@ class ToggleBot(Plugin):
         except Exception:
             # A boundary, see above: the log has the reason, and /readyz says that there is one.
             self.log.exception("start=failed")
-            self._in_force = InForce(
-                Settings(), (SettingsProblem("", "the instance did not start; maubot's log says why"),)
-            )
+            # Settings that are saved later do not start it.
+            self._idle = "the instance did not start; maubot's log says why"
+            self._in_force = InForce(Settings(), (SettingsProblem("", self._idle),))
 
     async def stop(self) -> None:
         await self._undo.aclose()
@@ -145,8 +145,8 @@ class ToggleBot(Plugin):
         self._undo.callback(self._account.release)
         other = self._account.claim()
         if other:
-            self._other = f"the instance {other} uses this bot's account already: {_ONE_INSTANCE}"
-            self.log.error("start=refused reason=%r", self._other)
+            self._idle = f"the instance {other} uses this bot's account already: {_ONE_INSTANCE}"
+            self.log.error("start=refused reason=%r", self._idle)
         return not other
 
     def _people(self) -> frozenset[str]:
@@ -204,8 +204,8 @@ class ToggleBot(Plugin):
         self._undo.push_async_callback(cancelled, first_contact, own_keys)
 
     async def _not_ready(self) -> Sequence[str]:
-        if self._other:
-            return [self._other]
+        if self._idle:
+            return [self._idle]
         # Paths of keys, not their values; names of errors, not addresses: what there is to read is in the log.
         reasons = [f"settings: {problem.path or problem.text}" for problem in self._in_force.problems]
         if self._sync is not None and self._sync.trouble:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mautrix.api import Method, Path
 from mautrix.client import Client
-from mautrix.errors import MatrixRequestError
+from mautrix.errors import MatrixInvalidToken, MatrixRequestError
 from mautrix.types import RoomID
 
 from .tasks import within
@@ -50,7 +50,10 @@ class Gaps:
         self._log = log
 
     async def filled(self, room: str, timeline: dict[str, Any], since: str | None) -> list[Event]:
-        """All events of `timeline` that we should see, oldest first, those that are missing before it included."""
+        """All events of `timeline` that we should see, oldest first, the messages that are missing before it included.
+
+        Raises MatrixInvalidToken; any other trouble is waited for.
+        """
         events = [event for event in timeline.get("events", []) if not before_us(event)]
         joined = invited_at(events, self._client.mxid)
         if joined is not None:
@@ -63,7 +66,8 @@ class Gaps:
             self._log.info("room=%s gap=filled events=%d", room, len(older))
         known = {event.get("event_id") for event in events}
         missing = (event for event in older if event.get("event_id") not in known and not before_us(event))
-        return [*missing, *events]
+        # The response has the state as it was after the gap: an older one would put back whom somebody else threw out.
+        return [*(event for event in missing if "state_key" not in event), *events]
 
     async def _before(self, room: str, begin: str, since: str | None) -> list[Event]:
         """Events before the token `begin`, back to the token `since`, oldest first."""
@@ -74,7 +78,9 @@ class Gaps:
             page = await self._page(room, token, since, people)
             events = [event for event in page.get("chunk", []) if isinstance(event, dict)]
             found += events
-            token = page.get("end")
+            begin, token = token, page.get("end")
+            if token == begin:
+                break
             if since is None and _all_older(events, time.time() - self._maximum_age()):
                 break
         if len(found) >= LARGEST:
@@ -91,8 +97,11 @@ class Gaps:
             )
             try:
                 return dict(await within(PATIENCE, request))
+            except MatrixInvalidToken:
+                # Who syncs again from the same token finds the same gap.
+                raise
             except MatrixRequestError as error:
-                if _final(error.http_status):
+                if _final(error):
                     self._log.warning("room=%s gap=not_filled error=%r", room, error)
                     return {}
                 self._log.info("room=%s gap=waiting error=%r", room, error)
@@ -136,8 +145,12 @@ def _all_older(events: list[Event], moment: float) -> bool:
     return all(event.get("origin_server_ts", 0) / 1000 < moment for event in events)
 
 
-def _final(status: int) -> bool:
+def _final(error: MatrixRequestError) -> bool:
     """Whether the homeserver will not say anything else when it is asked again."""
+    if error.http_status == HTTPStatus.NOT_FOUND and not getattr(error, "errcode", None):
+        return False  # a proxy that has no homeserver behind it at the moment
+    passing = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
     return (
-        HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.TOO_MANY_REQUESTS
+        HTTPStatus.BAD_REQUEST <= error.http_status < HTTPStatus.INTERNAL_SERVER_ERROR
+        and error.http_status not in passing
     )

@@ -38,6 +38,8 @@ HAND_OVER = 30.0
 """Seconds that one event may hold up the next."""
 STRANGERS = 2.0
 """Seconds that what strangers sent may hold up one response: to read it, a homeserver of theirs may be asked."""
+BREATHE, LONGEST_BREATH = 1.0, 60.0
+"""Seconds until a loop that broke is begun again, the first time and at most."""
 LOOK = 10.0
 """Seconds between two looks at who syncs; what ends is noticed at once."""
 SILENT = 45.0
@@ -60,6 +62,7 @@ ENOUGH = {"device_one_time_keys_count": {"signed_curve25519": 1000}}
 """What all pieces but the first say. mautrix takes a missing count for none, and uploads keys each time that it hears
 of few: in the end more of them than it keeps the private parts of."""
 
+BROKEN = "what the homeserver sends breaks the sync loop: maubot's log says why"
 UNKNOWN_TOKEN = "the homeserver does not know this client's access token: log in again in maubot"  # noqa: S105 - a text
 REPLACED = "the bot was logged in anew: restart this instance"
 SYNC_ON = (
@@ -131,32 +134,57 @@ def _events(data: dict[str, Any], part: str) -> list[dict[str, Any]]:
     return [event for event in events if isinstance(event, dict)] if isinstance(events, list) else []
 
 
+def checked(data: object) -> dict[str, Any]:
+    """`data`, if it is a sync response; raises ValueError if something else, perhaps a proxy, answered."""
+    if not isinstance(data, dict) or not isinstance(data.get("next_batch"), str):
+        raise ValueError("the answer is no sync response")
+    return data
+
+
 class Tokens:
     """Stores where to go on after a restart, but only once everything before it is written down."""
 
     def __init__(self, client: Client, log: logging.Logger) -> None:
         self._client = client
         self._log = log
-        self._last: asyncio.Future[None] | None = None
+        self._next: tuple[str, asyncio.Future[object]] | None = None
+        self._worker: asyncio.Future[None] | None = None
+        self._whole = Shield()
 
     def store(self, token: str, settled: Awaitable[object]) -> None:
-        """Store `token` after all that were given before it, and after `settled`."""
-        self._last = asyncio.ensure_future(self._store(token, settled, self._last))
+        """Store `token` after `settled`, which must hold for all that came before it too.
+
+        While an older one waits, only the newest of those behind it is kept.
+        """
+        waiting = asyncio.ensure_future(settled)
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.ensure_future(self._work(token, waiting))
+            return
+        if self._next is not None:
+            self._next[1].cancel()
+        self._next = (token, waiting)
 
     async def close(self) -> None:
         """Store no more; what is under way is finished."""
-        if self._last is not None:
-            await cancelled(self._last)
+        # What was just begun has to get to its first step: cancelled before that, it would not end what it waits for.
+        await asyncio.sleep(0)
+        if self._worker is not None:
+            await cancelled(self._worker)
+        if self._next is not None:
+            await cancelled(self._next[1])
+        await self._whole.drain()
 
-    async def _store(self, token: str, settled: Awaitable[object], before: asyncio.Future[None] | None) -> None:
-        if before is not None:
-            await before
-        await settled
-        try:
-            # A token that is stored twice is harmless, a cancelled statement is not (trap "Database").
-            await asyncio.shield(asyncio.ensure_future(self._client.sync_store.put_next_batch(SyncToken(token))))
-        except Exception as error:  # noqa: BLE001 - a boundary: the next one may succeed, and what comes twice is known
-            self._log.warning("sync=token_not_stored error=%r", error)
+    async def _work(self, token: str, settled: asyncio.Future[object]) -> None:
+        while True:
+            try:
+                await settled
+                # A token that is stored twice is harmless, a cancelled statement is not (trap "Database").
+                await self._whole(self._client.sync_store.put_next_batch(SyncToken(token)))
+            except Exception as error:  # noqa: BLE001 - a boundary: the next may succeed, and what comes twice is known
+                self._log.warning("sync=token_not_stored error=%r", error)
+            if self._next is None:
+                return
+            (token, settled), self._next = self._next, None
 
 
 class SyncLoop:
@@ -173,10 +201,13 @@ class SyncLoop:
         self._log = log
         self._tokens = Tokens(client, log)
         self._whole = Shield()
+        self._late: set[asyncio.Future[None]] = set()
         self._patience = POLL + PATIENCE
         self.answered = time.monotonic()
         """When the homeserver answered last."""
         self.trouble = ""
+        self.worked = False
+        """Whether a response was taken in."""
 
     async def run(self) -> None:
         stored = await self._client.sync_store.get_next_batch()
@@ -190,15 +221,29 @@ class SyncLoop:
                 quick = True
                 continue
             quick = False
-            await self._take_in(data, since)
+            try:
+                await self._take_in(data, since)
+            except MatrixInvalidToken as error:
+                await self._without_token(error)
+                continue
             since = str(data["next_batch"])
-            self._tokens.store(since, self._settled())
+            self._tokens.store(since, self._written_down())
+            self.worked = True
 
     async def close(self) -> None:
         """End what the cancelled loop left behind."""
-        await self._tokens.close()
         with contextlib.suppress(asyncio.TimeoutError):
-            await within(2.0, self._whole.drain())
+            await within(2.0, self._over())
+
+    async def _over(self) -> None:
+        await self._tokens.close()
+        await self._whole.drain()
+
+    async def _written_down(self) -> None:
+        """Wait for all that was handed over so far, also for what nobody else waits for any more."""
+        if self._late:
+            await asyncio.wait(set(self._late))
+        await self._settled()
 
     def _await_mautrix(self) -> None:
         """Let `handle_sync` give back the work of mautrix' own handlers (keys, state, decryption), to be awaited.
@@ -221,7 +266,7 @@ class SyncLoop:
                 filter_id=FILTER,
                 set_presence=self._client.presence,
             )
-            data = await within(patience, request)
+            data = checked(await within(patience, request))
         except MatrixInvalidToken as error:
             await self._without_token(error)
             return None
@@ -229,9 +274,9 @@ class SyncLoop:
             await self._failed(error)
             return None
         await self._answered(data)
-        return dict(data)
+        return data
 
-    async def _answered(self, data: Any) -> None:
+    async def _answered(self, data: dict[str, Any]) -> None:
         if self.trouble:
             self._log.info("sync=recovered")
         self.answered, self.trouble, self._patience = time.monotonic(), "", POLL + PATIENCE
@@ -273,19 +318,21 @@ class SyncLoop:
             if not piece.ours and not self._account.shared:
                 continue  # mautrix would decrypt it, and keep a row for each message
             if piece.awaited:
-                if not await self._hand_over(piece, HAND_OVER):
-                    self._log.warning("sync=slow_event seconds=%.0f", HAND_OVER)
+                await self._hand_over(piece, HAND_OVER)
             else:
                 began = time.monotonic()
                 await self._hand_over(piece, strangers)
                 strangers = max(0.0, strangers - (time.monotonic() - began))
 
-    async def _hand_over(self, piece: Piece, seconds: float) -> bool:
-        """Hand one part to mautrix and wait for its own handlers; False if they take longer than that."""
+    async def _hand_over(self, piece: Piece, seconds: float) -> None:
+        """Hand one part to mautrix and wait for its own handlers, but no longer than that."""
         # No cancellation gets to the inside: it could leave a transaction of maubot's open (trap "Database").
         handled = asyncio.ensure_future(self._whole(self._handled(piece.data)))
         done, _ = await asyncio.wait({handled}, timeout=seconds)
-        return bool(done)
+        if piece.awaited and not done:
+            self._log.warning("sync=slow_event seconds=%.0f", seconds)
+            self._late.add(handled)
+            handled.add_done_callback(self._late.discard)
 
     async def _handled(self, piece: dict[str, Any]) -> None:
         """A bad event must not take others with it."""
@@ -315,6 +362,8 @@ class Sync:
         self._loop: SyncLoop | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._began = time.monotonic()
+        self._broken = ""
+        self._breath = BREATHE
 
     def start(self) -> None:
         # Both flags: they also hold for the loop of maubot's, should it begin one later (trap B).
@@ -334,11 +383,14 @@ class Sync:
         if self._account.replaced:
             return REPLACED
         if self._loop is None:
+            if self._broken:
+                return self._broken
             task = self._client.syncing_task
             stopped = task is None or task.done()
             return "" if not stopped or time.monotonic() - self._began < SILENT else "nobody syncs this client"
         silent = time.monotonic() - self._loop.answered > SILENT
-        return self._loop.trouble or ("the homeserver does not answer" if silent else "")
+        broken = "" if self._loop.worked else self._broken
+        return self._loop.trouble or broken or ("the homeserver does not answer" if silent else "")
 
     @property
     def caution(self) -> str:
@@ -365,15 +417,21 @@ class Sync:
         task = self._client.syncing_task = asyncio.ensure_future(self._loop.run())
         try:
             await asyncio.wait({task})
+            self._broken = ""
             if not task.cancelled() and task.exception() is not None:
-                self._log.error("sync=broken", exc_info=task.exception())
-                await asyncio.sleep(1.0)
+                await self._broke(self._loop, task.exception())
         finally:
             await cancelled(task)
             await self._loop.close()
             self._loop = None
             if self._client.syncing_task is task:
                 self._client.syncing_task = None
+
+    async def _broke(self, loop: SyncLoop, error: BaseException | None) -> None:
+        self._log.error("sync=broken", exc_info=error)
+        self._breath = BREATHE if loop.worked else min(2 * self._breath, LONGEST_BREATH)
+        self._broken, loop.worked = BROKEN, False
+        await asyncio.sleep(self._breath)
 
 
 async def _ended(task: asyncio.Future[Any] | None) -> None:

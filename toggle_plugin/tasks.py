@@ -56,5 +56,7 @@ class Shield:
         return await asyncio.shield(task)
 
     async def drain(self) -> None:
-        """Wait for what goes on though its caller was cancelled."""
-        await asyncio.gather(*self._running, return_exceptions=True)
+        """Wait for what goes on though its caller was cancelled; whoever gives up waiting does not cut it either."""
+        # Not asyncio.gather, which hands on its own cancellation to what it waits for.
+        if self._running:
+            await asyncio.wait(set(self._running))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from mautrix.client import Client
+from mautrix.errors import MatrixInvalidToken
 from mautrix.types import UserID
 
 from tests.stack.processes import LOOPBACK, free_port
@@ -74,14 +75,18 @@ class History:
         self.queries: list[dict[str, str]] = []
         self.failures = 0
         self.status = 200
+        self.code = "M_FORBIDDEN"
+        self.pages: list[web.Response] = []
 
     async def messages(self, request: web.Request) -> web.Response:
         self.queries.append(dict(request.query))
+        if self.pages:
+            return self.pages.pop()
         if self.failures:
             self.failures -= 1
             return web.json_response({"errcode": "M_UNKNOWN", "error": "broken"}, status=500)
         if self.status != 200:
-            return web.json_response({"errcode": "M_FORBIDDEN", "error": "no"}, status=self.status)
+            return web.json_response({"errcode": self.code, "error": "no"}, status=self.status)
         begin = int(request.query["from"].removeprefix("t"))
         page: dict[str, Any] = {"chunk": self.events[begin : begin + 2], "start": request.query["from"]}
         if begin + 2 < len(self.events):
@@ -149,6 +154,36 @@ async def test_a_homeserver_that_refuses_is_not_asked_again(gaps: Gaps, history:
     history.status = 403
     assert ids(await gaps.filled("!room:example.org", limited(said("$5")), "since")) == ["$5"]
     assert len(history.queries) == 1
+
+
+async def test_a_token_that_is_not_known_any_more_gives_up_no_gap(gaps: Gaps, history: History) -> None:
+    history.status, history.code = 401, "M_UNKNOWN_TOKEN"
+    with pytest.raises(MatrixInvalidToken):
+        await gaps.filled("!room:example.org", limited(said("$5")), "since")
+
+
+@pytest.mark.parametrize("status", [404, 408])
+async def test_a_proxy_that_answers_instead_of_the_homeserver_is_asked_again(
+    gaps: Gaps, history: History, status: int
+) -> None:
+    history.pages = [web.Response(status=status, text="<html>", content_type="text/html")]
+    assert ids(await gaps.filled("!room:example.org", limited(said("$5")), "since")) == [f"${n}" for n in range(6)]
+
+
+async def test_a_proxy_that_refuses_is_not_asked_again(gaps: Gaps, history: History) -> None:
+    history.pages = [web.Response(status=414, text="<html>", content_type="text/html")]
+    assert ids(await gaps.filled("!room:example.org", limited(said("$5")), "since")) == ["$5"]
+
+
+async def test_a_page_that_leads_to_itself_is_the_last(gaps: Gaps, history: History) -> None:
+    history.pages = [web.json_response({"chunk": [said("$4")], "end": "t0"})]
+    assert ids(await gaps.filled("!room:example.org", limited(said("$5")), "since")) == ["$4", "$5"]
+
+
+async def test_state_of_a_gap_does_not_undo_the_newer_state_of_the_response(gaps: Gaps, history: History) -> None:
+    history.events.insert(1, {**member("invite", user="@mallory:example.org"), "sender": ALICE})
+    found = await gaps.filled("!room:example.org", limited(said("$5")), "since")
+    assert ids(found) == ["$0", "$1", "$2", "$3", "$4", "$5"]
 
 
 async def test_without_knowing_since_when_only_what_is_fresh_is_fetched(gaps: Gaps, history: History) -> None:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from maubot.lib.state_store import PgStateStore
+from mautrix.client import Client as MautrixClient
+from mautrix.crypto import OlmMachine, PgCryptoStore
+from mautrix.util.async_db import Database
 
 from toggle_plugin import sync
 from toggle_plugin.gaps import Gaps
-from toggle_plugin.sync import SyncLoop, Tokens, pieces
+from toggle_plugin.sync import BROKEN, Sync, SyncLoop, Tokens, pieces
 
 from .builders import ALICE
+from .homeserver import Homeserver
 
 MALLORY = "@mallory:example.org"
 
@@ -99,8 +106,61 @@ def test_nobody_waits_for_what_strangers_encrypted_nor_for_their_devices() -> No
     ]
 
 
+@pytest.fixture
+async def encrypting(homeserver: Homeserver, tmp_path: Path) -> AsyncIterator[MautrixClient]:
+    """mautrix' own client, with keys in a database of maubot's kind."""
+    database = Database.create(f"sqlite:{tmp_path / 'crypto.db'}", upgrade_table=PgCryptoStore.upgrade_table)
+    await database.start()
+    await PgStateStore.upgrade_table.upgrade(database)
+    client = homeserver.client()
+    client.state_store = states = PgStateStore(database)
+    client.crypto = OlmMachine(client, PgCryptoStore("bot", "pickle", database), states)
+    await client.crypto.load()
+    yield client
+    await client.api.session.close()
+    await database.stop()
+
+
+async def taken_in(client: MautrixClient, response: dict[str, Any]) -> None:
+    """Hand `response` over as the loop does."""
+    account: Any = Accounted(client, shared=False)
+    gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, LOG)
+    loop = SyncLoop(account, gaps, known, lambda: asyncio.sleep(0), LOG)
+    loop._await_mautrix()
+    await loop._take_in(response, "s0")
+    await loop.close()
+
+
+async def test_new_one_time_keys_are_made_once_for_a_response_lest_those_in_use_are_pushed_out(
+    encrypting: MautrixClient, homeserver: Homeserver
+) -> None:
+    uploaded: list[int] = []
+
+    def upload(body: Any) -> Any:
+        uploaded.append(len(body.get("one_time_keys", {})))
+        return {"one_time_key_counts": {"signed_curve25519": 50}}
+
+    homeserver.documents["POST", "/_matrix/client/v3/keys/upload"] = upload
+    talk = [
+        {
+            "type": "m.room.message",
+            "sender": ALICE,
+            "event_id": f"${number}",
+            "origin_server_ts": 1,
+            "content": {"msgtype": "m.text", "body": "hello"},
+        }
+        for number in range(30)
+    ]
+    counts = {"signed_curve25519": 40}
+    await taken_in(encrypting, {"next_batch": "s1", "device_one_time_keys_count": counts, "rooms": in_room(*talk)})
+    assert uploaded == [10]
+
+
 class Accounted:
     """maubot's row of an account."""
+
+    synced_by_maubot = False
+    replaced = False
 
     def __init__(self, client: Any, *, shared: bool) -> None:
         self.client = client
@@ -162,6 +222,35 @@ async def test_a_homeserver_of_strangers_that_does_not_answer_holds_nobody_up(
     assert len(client.handled) == 2 + (len(flood) if shared else 0), "what strangers encrypted is for others"
 
 
+class Slow(Syncing):
+    """A client that takes long for what people whom we know send."""
+
+    async def _handle(self, name: str) -> None:
+        if ALICE in name:
+            await self.hanging.wait()
+        self.handled.append(name)
+
+
+async def test_no_token_is_stored_while_what_came_before_it_is_still_being_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sync, "HAND_OVER", 0.05)
+    client: Any = Slow({"next_batch": "s1", "rooms": in_room(encrypted(ALICE), {"event_id": "$plain"})})
+    account: Any = Accounted(client, shared=False)
+    gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, LOG)
+    loop = SyncLoop(account, gaps, known, lambda: asyncio.sleep(0), LOG)
+    running = asyncio.ensure_future(loop.run())
+    await asyncio.sleep(0.2)
+    assert client.handled == ["devices", "$plain"], "nobody else waits for it"
+    assert client.sync_store.stored == []
+    client.hanging.set()
+    await asyncio.sleep(0.05)
+    assert client.sync_store.stored == ["s1"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await loop.close()
+
+
 class TokenStore:
     def __init__(self) -> None:
         self.stored: list[str] = []
@@ -206,6 +295,47 @@ async def test_what_is_not_settled_when_we_stop_is_not_stored(client: Any) -> No
     assert client.sync_store.stored == []
 
 
+async def test_of_the_tokens_that_wait_only_the_newest_is_kept_however_long_one_must_wait(client: Any) -> None:
+    tokens, first = Tokens(client, LOG), asyncio.Event()
+    tokens.store("s0", first.wait())
+    before = len(asyncio.all_tasks())
+    for number in range(1, 3000):
+        tokens.store(f"s{number}", asyncio.sleep(0))
+        if number % 100 == 0:
+            await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) - before < 110
+    first.set()
+    await asyncio.sleep(0.02)
+    assert client.sync_store.stored == ["s0", "s2999"]
+    await tokens.close()
+
+
+async def test_many_tokens_that_wait_are_ended_at_once_and_without_a_warning(
+    client: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    tokens = Tokens(client, LOG)
+    for _ in range(3000):
+        tokens.store("s", asyncio.wait([asyncio.get_running_loop().create_future()]))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(tokens.close(), 5)
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+async def test_a_token_that_is_being_stored_is_stored_before_we_have_ended(client: Any) -> None:
+    tokens, put = Tokens(client, LOG), client.sync_store.put_next_batch
+
+    async def slowly(token: str) -> None:
+        await asyncio.sleep(0.05)
+        await put(token)
+
+    client.sync_store.put_next_batch = slowly
+    tokens.store("s1", asyncio.sleep(0))
+    await asyncio.sleep(0.02)
+    await tokens.close()
+    assert client.sync_store.stored == ["s1"]
+
+
 async def test_a_token_that_cannot_be_stored_does_not_hold_up_the_next(
     client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -219,3 +349,65 @@ async def test_a_token_that_cannot_be_stored_does_not_hold_up_the_next(
     assert client.sync_store.stored == ["s2"]
     assert "token_not_stored" in caplog.text
     await tokens.close()
+
+
+class Nonsense(Syncing):
+    """A client whose homeserver, or what stands before it, answers something else."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__({})
+        self.answer = answer
+
+    async def sync(self, **_: Any) -> Any:
+        return self.answer
+
+    async def versions(self, **_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("answer", [{}, {"next_batch": None}, [], "a page"])
+async def test_an_answer_that_is_no_sync_response_is_not_handed_over(
+    answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    client: Any = Nonsense(answer)
+    account: Any = Accounted(client, shared=False)
+    gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, LOG)
+    loop = SyncLoop(account, gaps, known, lambda: asyncio.sleep(0), LOG)
+    running = asyncio.ensure_future(loop.run())
+    await asyncio.sleep(0.05)
+    assert not running.done()
+    assert client.handled == []
+    assert loop.trouble
+    assert "sync=failed" in caplog.text
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await loop.close()
+
+
+async def test_a_loop_that_breaks_again_and_again_is_told_of_until_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "BREATHE", 0.01)
+    client: Any = Nonsense({"next_batch": "s1", "rooms": {"join": {"!a": None}}})
+    client.syncing_task = None
+    account: Any = Accounted(client, shared=False)
+    gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, LOG)
+    supervised = Sync(account, gaps, known, lambda: asyncio.sleep(0), LOG)
+    supervised.start()
+    for _ in range(5):
+        await asyncio.sleep(0.02)
+        assert supervised.trouble == BROKEN
+    monkeypatch.setattr(client, "sync", Once({"next_batch": "s2"}))
+    await asyncio.sleep(0.7)
+    assert supervised.trouble == ""
+    await supervised.close()
+
+
+class Once:
+    """One answer, and then none."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answers = [answer]
+
+    async def __call__(self, **_: Any) -> Any:
+        if not self.answers:
+            await asyncio.Event().wait()
+        return self.answers.pop()

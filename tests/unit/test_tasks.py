@@ -72,6 +72,22 @@ async def test_what_is_shielded_goes_on_without_its_caller_and_can_be_waited_for
     assert done == ["all of it"]
 
 
+async def test_who_gives_up_waiting_for_what_is_shielded_does_not_cut_it() -> None:
+    shield, done = Shield(), []
+
+    async def work() -> None:
+        await asyncio.sleep(0.05)
+        done.append("all of it")
+
+    caller = asyncio.ensure_future(shield(work()))
+    await asyncio.sleep(0)
+    await cancelled(caller)
+    with pytest.raises(asyncio.TimeoutError):
+        await within(0.01, shield.drain())
+    await shield.drain()
+    assert done == ["all of it"]
+
+
 async def test_a_shield_hands_on_results_and_failures() -> None:
     async def fail() -> None:
         raise KeyError("why")
