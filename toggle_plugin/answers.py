@@ -136,7 +136,7 @@ class Answers:
             try:
                 ending = await asked.run(asked.line.parsed)
             except Exception:
-                # Ended, though badly: else every start would try again what cannot be done.
+                # No boundary: `Commands` logs and answers it. But it has ended, else every start would try it again.
                 await self._finish(_ended(asked.entry, Ending("interrupted"), time.monotonic() - began))
                 raise
             await self._finish(_ended(asked.entry, ending, time.monotonic() - began))
@@ -156,8 +156,8 @@ class Answers:
         async def note() -> None:
             try:
                 await self._ledger.replied(entry.event, reply)
-            except Exception:  # noqa: BLE001 - a boundary: without it a restart finds the reply by its transaction
-                self._log.warning("event=%s reply=not_stored", entry.event)
+            except Exception as error:  # noqa: BLE001 - a boundary: a restart finds the reply by its transaction too
+                self._log.warning("event=%s reply=not_stored error=%r", entry.event, error)
 
         task = asyncio.ensure_future(note())
         self._notes.add(task)

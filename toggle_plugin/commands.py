@@ -195,13 +195,13 @@ class Commands:
         fresh_for = evt.timestamp / 1000 + self._parts.in_force().settings.maximum_age - time.time()
         try:
             await self._undecryptable.look(evt, fresh_for)
-        except Exception:  # noqa: BLE001 - a boundary: in the background nobody else would say it
+        except Exception:  # noqa: BLE001 - a boundary: the person gets an answer, the log the reason
             self._log.exception("event=%s room=%s user=%s outcome=error", evt.event_id, evt.room_id, evt.sender)
+            await self._cannot_read(evt, Why.FAILED)
         held.set_result(None)
 
     async def _cannot_read(self, evt: EncryptedEvent, why: Why) -> None:
-        text = render.undecryptable() if why is Why.NO_KEY else render.not_its_key()
-        await self._say(Anchor(evt.room_id, evt.event_id, evt.sender), text)
+        await self._say(Anchor(evt.room_id, evt.event_id, evt.sender), _UNREAD[why]())
         # It may be our own keys that are gone: then the log has the cure, also where nobody asks for /readyz.
         await self._parts.own_trouble()
 
@@ -274,6 +274,9 @@ class Commands:
         elif bare:
             prefix = ""
         return Line(Anchor.of(evt), requester, parsed, prefix, evt.timestamp, self._inbox.number(evt.event_id))
+
+
+_UNREAD = {Why.NO_KEY: render.undecryptable, Why.NOT_ITS_KEY: render.not_its_key, Why.FAILED: render.went_wrong}
 
 
 def _taken_by_maubot(body: str, word: str) -> bool:

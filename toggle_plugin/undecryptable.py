@@ -45,7 +45,11 @@ class Why(Enum):
     READ = "it was, or it is a replay"
     NO_KEY = "its key is missing"
     NOT_ITS_KEY = "its key belongs to another device or room"
+    FAILED = "it was we who failed, or our homeserver"
 
+
+PASSING = (Why.NO_KEY, Why.FAILED)
+"""What may be otherwise in a moment."""
 
 Say = Callable[[EncryptedEvent, Why], Awaitable[None]]
 
@@ -82,7 +86,9 @@ class Undecryptable:
         why = await self._why(event)
         if why is Why.READ:
             await self._unless_read(event)
-        elif why is Why.NOT_ITS_KEY or not await self._read_late(event, min(fresh_for, LONGEST)):
+        elif why in PASSING:
+            why = await self._read_late(event, why, min(fresh_for, LONGEST))
+        if why is not Why.READ:
             who = (event.event_id, event.room_id, event.sender)
             self._log.warning("event=%s room=%s user=%s unread=%s", *who, why.name.lower())
             await self._say_so(event, why)
@@ -103,15 +109,16 @@ class Undecryptable:
             await asyncio.wait(requests, timeout=1.0)
         await self._whole.drain()
 
-    async def _read_late(self, event: EncryptedEvent, seconds: float) -> bool:
-        """Wait for the key and hand the message over; False if it does not come in time, or too many wait."""
+    async def _read_late(self, event: EncryptedEvent, why: Why, seconds: float) -> Why:
+        """Wait until it can be read and hand it over; else why it cannot be read in time, or when too many wait."""
         line = self._lines.setdefault(str(event.content.session_id), [])
         line.append(event.event_id)
         try:
-            if self._waiting > MOST or seconds <= 0 or not await self._comes(event, seconds, line):
-                return False
-            await self._hand_over(event)
-            return True
+            if self._waiting <= MOST and seconds > 0:
+                why = await self._comes(event, why, seconds, line)
+            if why is Why.READ:
+                await self._hand_over(event)
+            return why
         finally:
             line.remove(event.event_id)
             if not line:
@@ -131,6 +138,9 @@ class Undecryptable:
             # The session began later than this message, or the message is not what it seems.
             self._log.info("event=%s room=%s decryption=failed error=%r", event.event_id, event.room_id, error)
             return Why.NO_KEY if "Failed to decrypt" in str(error) else Why.READ
+        except Exception as error:  # noqa: BLE001 - a boundary: mautrix failed too, and who sent it waits for an answer
+            self._log.warning("event=%s room=%s reading=failed error=%r", event.event_id, event.room_id, error)
+            return Why.FAILED
         return Why.READ
 
     async def _unless_read(self, event: EncryptedEvent) -> None:
@@ -139,7 +149,7 @@ class Undecryptable:
         if event.event_id not in self._read:
             await self._hand_over(event)
 
-    async def _comes(self, event: EncryptedEvent, seconds: float, line: list[str]) -> bool:
+    async def _comes(self, event: EncryptedEvent, why: Why, seconds: float, line: list[str]) -> Why:
         """Wait for the key that is on its way, then for one that we ask for; and for our turn in `line`."""
         deadline = time.monotonic() + seconds
         grace = min(time.monotonic() + GRACE, deadline)
@@ -148,12 +158,13 @@ class Undecryptable:
             await asyncio.sleep(LOOK)
             if line[0] != event.event_id:
                 continue  # whoever is first asks for all
-            if await self._why(event) is not Why.NO_KEY:
-                return True
-            if not asked and time.monotonic() >= grace:
+            why = await self._why(event)
+            if why not in PASSING:
+                return why
+            if why is Why.NO_KEY and not asked and time.monotonic() >= grace:
                 asked = True
                 self._ask(event, deadline - time.monotonic())
-        return False
+        return why
 
     def _ask(self, event: EncryptedEvent, seconds: float) -> None:
         """Ask the sender's devices for the key, once for each session."""

@@ -247,6 +247,42 @@ async def test_a_key_of_another_device_is_told_at_once_and_nobody_is_asked(bot: 
     assert bot.asked.key_requests == []
 
 
+async def test_a_key_that_comes_late_and_is_of_another_device_is_told(bot: Listening) -> None:
+    alice = Person()
+    await bot.knows(alice)
+    key, raw = alice.inbound(), alice.encrypted()
+    key.signing_key = Person().inbound().signing_key
+    looking = asyncio.create_task(bot.look(raw, 5))
+    await asyncio.sleep(0.1)
+    await bot.take_key(key)
+    await looking
+    assert (bot.handed_over, bot.said, bot.why) == ([], [raw["event_id"]], Why.NOT_ITS_KEY)
+
+
+@pytest.mark.parametrize("times", [3, 1000], ids=["for a moment", "for good"])
+async def test_a_database_that_fails_costs_no_message_its_answer(
+    bot: Listening, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    alice = Person()
+    await bot.meet(alice)
+    store, left = bot.crypto.crypto_store, [times]
+    find = store.get_group_session
+
+    async def locked(*arguments: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError("database is locked")
+        return await find(*arguments)
+
+    monkeypatch.setattr(store, "get_group_session", locked)
+    raw = alice.encrypted()
+    await bot.look(raw)
+    read = ([raw["event_id"]], []) if times < 1000 else ([], [raw["event_id"]])
+    assert (bot.handed_over, bot.said) == read
+    assert bot.why is (None if times < 1000 else Why.FAILED)
+    assert bot.asked.key_requests == []
+
+
 async def test_words_for_another_room_are_told_at_once(bot: Listening) -> None:
     alice = Person()
     await bot.meet(alice)
