@@ -87,11 +87,13 @@ class ToggleBot(Plugin):
             if self._claimed():
                 await self._wire()
         except Exception:
-            # A boundary, see above: the log has the reason, and /readyz says that there is one.
+            # A boundary, see above: the log has the reason, and /readyz says that there is one. Settings that are saved
+            # later do not start it. Nobody is answered: what is said meanwhile stays at the homeserver for the next
+            # start, so nothing that was begun may go on and take it from there.
             self.log.exception("start=failed")
-            # Settings that are saved later do not start it.
             self._idle = "the instance did not start; maubot's log says why"
-            self._in_force = InForce(Settings(), (SettingsProblem("", self._idle),))
+            self._membership = None
+            await self._undo.aclose()
 
     async def stop(self) -> None:
         await self._undo.aclose()
@@ -185,8 +187,15 @@ class ToggleBot(Plugin):
         self._own_keys = OwnKeys(self.client, store.first_fingerprint, self.log)
         self._undo.push_async_callback(self._own_keys.drain)
         parts = Parts(
-            *(self.client, self.client.mxid, lambda: self._in_force, answers, arrivals, rooms, outbox, strangers),
-            own_trouble=self._own_keys.trouble,
+            self.client,
+            self.client.mxid,
+            lambda: self._in_force,
+            answers,
+            arrivals,
+            rooms,
+            outbox,
+            strangers,
+            self._own_keys.trouble,
         )
         commands = Commands(parts, self.log)
         self._undo.push_async_callback(commands.close)
