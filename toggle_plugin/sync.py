@@ -12,7 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from mautrix.client import Client, InternalEventType
@@ -95,14 +95,19 @@ def pieces(data: dict[str, Any], known: Callable[[str], bool]) -> Iterator[Piece
         known: whether somebody's messages matter. What strangers encrypted, and their new devices, hold up nobody.
     """
     counts = {"device_one_time_keys_count": data.get("device_one_time_keys_count", {})}
-    for lists, awaited in _device_lists(data.get("device_lists", {}), known):
-        yield Piece({**counts, "device_lists": lists}, awaited)
+    for piece in _parts(data, known):
+        yield replace(piece, data={**counts, **piece.data})
         counts = ENOUGH
+
+
+def _parts(data: dict[str, Any], known: Callable[[str], bool]) -> Iterator[Piece]:
+    for lists, awaited in _device_lists(data.get("device_lists", {}), known):
+        yield Piece({"device_lists": lists}, awaited)
     for part in ("to_device", "account_data", "ephemeral"):
         for event in _events(data, part):
-            yield Piece({**counts, part: {"events": [event]}}, part != "to_device" or known(_sender(event)))
+            yield Piece({part: {"events": [event]}}, part != "to_device" or known(_sender(event)))
     for rooms, ours in _rooms(data.get("rooms", {}), known):
-        yield Piece({**counts, "rooms": rooms}, ours, ours)
+        yield Piece({"rooms": rooms}, ours, ours)
 
 
 def _rooms(rooms: dict[str, Any], known: Callable[[str], bool]) -> Iterator[tuple[dict[str, Any], bool]]:

@@ -54,9 +54,12 @@ async def any_stack(any_servers: Servers) -> AsyncIterator[Stack]:
 
 
 @pytest.fixture
-async def stack(servers: Servers) -> AsyncIterator[Stack]:
-    """A bot, its instance with the default settings, and a simulated cluster, for one test."""
-    async with servers.stack() as stack:
+async def stack(request: pytest.FixtureRequest, servers: Servers) -> AsyncIterator[Stack]:
+    """A bot, its instance with the default settings, and a simulated cluster, for one test.
+
+    maubot syncs the bot, or the bot itself in tests that are marked with `own_sync`.
+    """
+    async with servers.stack(sync=request.node.get_closest_marker("own_sync") is None) as stack:
         yield stack
 
 

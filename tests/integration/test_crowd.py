@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.integration.conversation import ask, audit
 from tests.stack.chat import ChatClient
-from tests.stack.stack import Servers, Stack
+from tests.stack.stack import Stack
 
 PEOPLE = 10
 FLOOD = 560
 
-
-@pytest.fixture
-async def stack(servers: Servers) -> AsyncIterator[Stack]:
-    async with servers.stack(sync=False) as stack:
-        yield stack
+pytestmark = pytest.mark.own_sync
 
 
 async def crowd(stack: Stack, room: str, host: ChatClient) -> list[ChatClient]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
 
 import pytest
 from mautrix.types import DeviceID, EncryptionAlgorithm, RequestedKeyInfo, RoomID, UserID
@@ -11,16 +10,12 @@ from mautrix.types import DeviceID, EncryptionAlgorithm, RequestedKeyInfo, RoomI
 from tests.integration.conversation import ask, audited, room_of, told
 from tests.integration.test_undecryptable import forget_keys
 from tests.stack.chat import ChatClient
-from tests.stack.stack import Servers, Stack
+from tests.stack.stack import Stack
 
 RESTART = "the bot was logged in anew: restart this instance"
 LOST = "log it in again as a new device"
 
-
-@pytest.fixture
-async def stack(servers: Servers) -> AsyncIterator[Stack]:
-    async with servers.stack(sync=False) as stack:
-        yield stack
+pytestmark = pytest.mark.own_sync
 
 
 async def wait_reason(stack: Stack, person: ChatClient, text: str, seconds: float = 40.0) -> None:

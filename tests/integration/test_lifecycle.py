@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import re
 import shlex
 import zipfile
@@ -11,7 +9,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from tests.integration.conversation import ask, audited, told
@@ -25,13 +22,6 @@ from tests.stack.synapse import interpreter
 
 def tracebacks(stack: Stack) -> list[str]:
     return [line for line in stack.instance_log() if "Traceback" in line or "[ERROR" in line]
-
-
-@pytest.fixture
-async def own_sync(servers: Servers) -> AsyncIterator[Stack]:
-    """A stack whose sync loop is ours."""
-    async with servers.stack(sync=False) as stack:
-        yield stack
 
 
 async def test_a_reload_during_a_roll_out_is_told_and_gone_on_with_by_one_set_of_handlers(
@@ -80,27 +70,26 @@ def newer_version(directory: Path) -> bytes:
     return found.read_bytes()
 
 
+@pytest.mark.own_sync
 async def test_another_version_during_a_roll_out_goes_on_with_it_in_one_set_of_handlers(
-    own_sync: Stack, tmp_path: Path
+    stack: Stack, alice: ChatClient, room: str, tmp_path: Path
 ) -> None:
-    alice = await own_sync.person("alice")
-    room = await own_sync.room_with_bot(alice)
-    own_sync.cluster.behave("demo", "web", outcome=Outcome.NEVER_READY)
+    stack.cluster.behave("demo", "web", outcome=Outcome.NEVER_READY)
     event = await alice.send(room, "start")
     reply = await alice.wait_text(await alice.wait_reply(event), "is starting")
-    await own_sync.api.upload_plugin(newer_version(tmp_path))
-    own_sync.cluster.behave("demo", "web", outcome=Outcome.NORMAL)
+    await stack.api.upload_plugin(newer_version(tmp_path))
+    stack.cluster.behave("demo", "web", outcome=Outcome.NORMAL)
     try:
         await alice.wait_text(reply, "is running", 30)
-        assert any("v9.9.9" in line for line in own_sync.instance_log())
+        assert any("v9.9.9" in line for line in stack.instance_log())
         again = await alice.send(room, "stop")
         await alice.wait_text(await alice.wait_reply(again), "is off")
         await alice.settle()
         assert len(alice.timeline.replies(again)) == 1
-        assert len(own_sync.cluster.asked("PATCH")) == 2
-        assert tracebacks(own_sync) == []
+        assert len(stack.cluster.asked("PATCH")) == 2
+        assert tracebacks(stack) == []
     finally:
-        await own_sync.api.upload_plugin(plugin_file().read_bytes())
+        await stack.api.upload_plugin(plugin_file().read_bytes())
 
 
 async def test_a_stopped_instance_is_silent_and_a_started_one_answers(
@@ -219,54 +208,13 @@ async def test_in_cluster_credentials_are_the_real_files_of_a_pod(
             assert cluster.token not in "\n".join(stack.maubot.log_lines())
 
 
-async def test_sigterm_in_the_middle_of_a_roll_out_ends_maubot_in_five_seconds(tmp_path: Path) -> None:
-    async with maubot_with(tmp_path, {}) as servers, servers.stack() as stack:
-        alice = await stack.person("alice")
-        room = await stack.room_with_bot(alice)
-        stack.cluster.behave("demo", "web", outcome=Outcome.NEVER_READY)
-        reply = await ask(alice, room, "start")
-        await asyncio.wait_for(servers.maubot.stop(), 5)
-        await alice.wait_text(reply, "I tell you when I am back")
-        assert tracebacks(stack) == []
-
-
-async def test_a_client_that_was_disabled_and_enabled_answers_once(own_sync: Stack) -> None:
-    alice = await own_sync.person("alice")
-    room = await own_sync.room_with_bot(alice)
+@pytest.mark.own_sync
+async def test_a_client_that_was_disabled_and_enabled_answers_once(stack: Stack, alice: ChatClient, room: str) -> None:
     await ask(alice, room, "status")
     for started in (False, True, False, True):
-        await own_sync.api.change_client(own_sync.bot_id, started=started)
+        await stack.api.change_client(stack.bot_id, started=started)
     event = await alice.send(room, "status")
     assert "is off" in (await alice.wait_reply(event)).body
     await alice.settle()
     assert len(alice.timeline.replies(event)) == 1
-    assert tracebacks(own_sync) == []
-
-
-async def probe(url: str, until: asyncio.Event) -> None:
-    """Ask all the time, as probes do, only more often."""
-    async with aiohttp.ClientSession() as session:
-        while not until.is_set():
-            with contextlib.suppress(aiohttp.ClientError):
-                async with session.get(url) as response:
-                    await response.read()
-            await asyncio.sleep(0.01)
-
-
-@pytest.mark.parametrize("sync", [False, True])
-async def test_sigterm_ends_maubot_in_five_seconds_whatever_goes_on(tmp_path: Path, sync: bool) -> None:
-    async with maubot_with(tmp_path, {}) as servers, servers.stack(sync=sync, tidy=False) as stack:
-        alice = await stack.person("alice")
-        room = await stack.room_with_bot(alice)
-        await ask(alice, room, "status")
-        url = f"{stack.maubot.url}/_matrix/maubot/plugin/{stack.instance}/readyz"
-        for _ in range(3):
-            enough = asyncio.Event()
-            probing = asyncio.ensure_future(probe(url, enough))
-            asking = [asyncio.ensure_future(alice.send(room, "status")) for _ in range(5)]
-            await asyncio.sleep(0.2)
-            await asyncio.wait_for(servers.maubot.stop(), 5)
-            enough.set()
-            await asyncio.gather(probing, *asking)
-            assert tracebacks(stack) == []
-            await servers.maubot.run()
+    assert tracebacks(stack) == []

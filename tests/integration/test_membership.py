@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
@@ -13,11 +12,7 @@ from tests.integration.conversation import ask, room_of
 from tests.stack.chat import ChatClient
 from tests.stack.stack import Servers, Stack
 
-
-@pytest.fixture
-async def stack(servers: Servers) -> AsyncIterator[Stack]:
-    async with servers.stack(sync=False) as stack:
-        yield stack
+pytestmark = pytest.mark.own_sync
 
 
 async def joined_rooms(stack: Stack) -> set[str]:

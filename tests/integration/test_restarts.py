@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from tests.integration.conversation import ask, audit, told
 from tests.stack.chat import ChatClient
-from tests.stack.stack import Servers, Stack
+from tests.stack.stack import Stack
 
 BURST = 200
 
-
-@pytest.fixture
-async def stack(servers: Servers) -> AsyncIterator[Stack]:
-    async with servers.stack(sync=False) as stack:
-        yield stack
+pytestmark = pytest.mark.own_sync
 
 
 def scales(stack: Stack) -> int:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from pathlib import Path
 
+import aiohttp
+import pytest
+
 from tests.integration.conversation import ask, told
-from tests.integration.test_lifecycle import maubot_with, probe
+from tests.stack.chat import ChatClient
 from tests.stack.cluster.behaviour import Outcome
 from tests.stack.maubot import Maubot
+from tests.stack.stack import Servers, Stack
 
 SECONDS = 5.0
-COMPLAINTS = ("Traceback", "Task was destroyed", "never awaited", "Unclosed", "never retrieved", "CRITICAL")
-
-
+COMPLAINTS = (
+    *("Traceback", "Task was destroyed", "never awaited", "Unclosed", "never retrieved", "CRITICAL"),
+    "[ERROR@maubot.instance",
+)
 DEBUG = {"PYTHONASYNCIODEBUG": "1"}
 """So that a session that was not closed says who opened it."""
 
@@ -35,8 +41,30 @@ async def seconds_to_stop(maubot: Maubot) -> float:
     return time.monotonic() - began
 
 
+async def probe(url: str, until: asyncio.Event) -> None:
+    """Ask all the time, as probes do, only more often."""
+    async with aiohttp.ClientSession() as session:
+        while not until.is_set():
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.get(url) as response:
+                    await response.read()
+            await asyncio.sleep(0.01)
+
+
+async def seconds_to_stop_under_load(stack: Stack, person: ChatClient, room: str) -> float:
+    """The same while probes ask and commands come in."""
+    enough = asyncio.Event()
+    probing = asyncio.ensure_future(probe(f"{stack.maubot.url}/_matrix/maubot/plugin/{stack.instance}/readyz", enough))
+    asking = [asyncio.ensure_future(person.send(room, "status")) for _ in range(5)]
+    await asyncio.sleep(0.2)
+    seconds = await seconds_to_stop(stack.maubot)
+    enough.set()
+    await asyncio.gather(probing, *asking)
+    return seconds
+
+
 async def test_while_the_homeserver_does_not_answer(tmp_path: Path) -> None:
-    async with maubot_with(tmp_path, DEBUG) as servers, servers.stack(sync=False, tidy=False) as stack:
+    async with Servers.open(tmp_path, environment=DEBUG) as servers, servers.stack(sync=False, tidy=False) as stack:
         alice = await stack.person("alice")
         room = await stack.room_with_bot(alice)
         await told(alice, room, "start", "is running")
@@ -51,7 +79,10 @@ async def test_while_the_homeserver_does_not_answer(tmp_path: Path) -> None:
 
 
 async def test_while_the_api_server_is_silent(tmp_path: Path) -> None:
-    async with maubot_with(tmp_path, DEBUG) as servers, servers.stack(sync=False, proxied=True, tidy=False) as stack:
+    async with (
+        Servers.open(tmp_path, environment=DEBUG) as servers,
+        servers.stack(sync=False, proxied=True, tidy=False) as stack,
+    ):
         assert stack.cluster_proxy is not None
         alice = await stack.person("alice")
         room = await stack.room_with_bot(alice)
@@ -70,7 +101,7 @@ async def test_while_the_api_server_is_silent(tmp_path: Path) -> None:
 
 
 async def test_while_maubot_and_the_plugin_start(tmp_path: Path) -> None:
-    async with maubot_with(tmp_path, DEBUG) as servers, servers.stack(sync=False, tidy=False) as stack:
+    async with Servers.open(tmp_path, environment=DEBUG) as servers, servers.stack(sync=False, tidy=False) as stack:
         alice = await stack.person("alice")
         room = await stack.room_with_bot(alice)
         await ask(alice, room, "status")
@@ -89,32 +120,38 @@ async def test_while_maubot_and_the_plugin_start(tmp_path: Path) -> None:
             await servers.maubot.stop()
 
 
-async def test_when_another_instance_has_stopped_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sync", [False, True])
+async def test_under_load(tmp_path: Path, sync: bool) -> None:
+    async with Servers.open(tmp_path) as servers, servers.stack(sync=sync, tidy=False) as stack:
+        alice = await stack.person("alice")
+        room = await stack.room_with_bot(alice)
+        await ask(alice, room, "status")
+        for _ in range(3):
+            assert await seconds_to_stop_under_load(stack, alice, room) < SECONDS
+            assert complaints(servers.maubot) == []
+            await servers.maubot.run()
+
+
+async def test_under_load_when_another_instance_has_stopped_before(tmp_path: Path) -> None:
     """Two bots in one maubot: whoever took the signal first, it stays taken until the last has stopped."""
     async with (
-        maubot_with(tmp_path, DEBUG) as servers,
+        Servers.open(tmp_path, environment=DEBUG) as servers,
         servers.stack(sync=False, tidy=False) as first,
         servers.stack(sync=False, tidy=False) as second,
     ):
         alice = await second.person("alice")
         room = await second.room_with_bot(alice)
         await ask(alice, room, "status")
-        url = f"{second.maubot.url}/_matrix/maubot/plugin/{second.instance}/readyz"
         for _ in range(3):
             await first.api.change_instance(first.instance, started=False)
-            enough = asyncio.Event()
-            probing = asyncio.ensure_future(probe(url, enough))
-            asking = [asyncio.ensure_future(alice.send(room, "status")) for _ in range(5)]
-            await asyncio.sleep(0.2)
-            assert await seconds_to_stop(servers.maubot) < SECONDS
-            enough.set()
-            await asyncio.gather(probing, *asking)
+            assert await seconds_to_stop_under_load(second, alice, room) < SECONDS
             await servers.maubot.run()
         assert complaints(servers.maubot) == []
 
 
-async def test_during_a_roll_out_that_is_stuck_and_with_an_order_to_restart(tmp_path: Path) -> None:
-    async with maubot_with(tmp_path, DEBUG) as servers, servers.stack(sync=False, tidy=False) as stack:
+@pytest.mark.parametrize("sync", [False, True])
+async def test_during_a_roll_out_that_is_stuck(tmp_path: Path, sync: bool) -> None:
+    async with Servers.open(tmp_path, environment=DEBUG) as servers, servers.stack(sync=sync, tidy=False) as stack:
         alice = await stack.person("alice")
         room = await stack.room_with_bot(alice)
         stack.cluster.behave("demo", "web", outcome=Outcome.NEVER_READY)

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from tests.integration.flood import NOTHING, Scene
-from tests.stack.stack import Servers, Stack
+from tests.stack.stack import Stack
 
 MESSAGES = 200
 MOST_KEYS = 20_000
 """Bytes that maubot's own database may grow by: a key for each hundred messages, and none for each message."""
 
-
-@pytest.fixture
-async def stack(servers: Servers) -> AsyncIterator[Stack]:
-    async with servers.stack(sync=False) as stack:
-        yield stack
+pytestmark = pytest.mark.own_sync
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plaintext", "encrypted"])

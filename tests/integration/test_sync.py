@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
@@ -14,11 +13,7 @@ from tests.stack.stack import PLUGIN, Servers, Stack
 
 SWITCH = "switch Sync off for this client in maubot"
 
-
-@pytest.fixture
-async def stack(servers: Servers) -> AsyncIterator[Stack]:
-    async with servers.stack(sync=False) as stack:
-        yield stack
+pytestmark = pytest.mark.own_sync
 
 
 async def cautions(stack: Stack) -> str:

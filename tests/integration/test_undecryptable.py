@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.integration.conversation import ask, hears_nothing, room_of
 from tests.stack.chat import ChatClient
-from tests.stack.stack import Servers, Stack
+from tests.stack.stack import Stack
 
 SENTENCE = "I cannot read your message: its key did not reach me, so I did nothing; send it again."
 
-
-@pytest.fixture
-async def stack(servers: Servers) -> AsyncIterator[Stack]:
-    async with servers.stack(sync=False) as stack:
-        yield stack
+pytestmark = pytest.mark.own_sync
 
 
 def forget_keys(stack: Stack) -> None:
