@@ -201,6 +201,18 @@ def test_every_state_is_documented() -> None:
     assert documented == {phase.value for phase in Phase} | {"not known"}
 
 
+LOG_LINES = sorted(
+    {line for row in table(OPERATION, "The log") for line in code(row[0]) if re.match(r"[a-z_]+=[a-z]", line)}
+)
+
+
+@pytest.mark.parametrize("line", LOG_LINES)
+def test_a_line_of_the_log_that_is_documented_is_written(line: str) -> None:
+    (key, value), *_ = re.findall(r"([a-z_]+)=([a-z_]+)", line)
+    source = "".join(path.read_text() for path in PACKAGE.glob("*.py"))
+    assert f"{key}={value}" in source or f"{key}=%" in source
+
+
 def test_every_column_and_every_outcome_of_the_audit_is_documented() -> None:
     assert named(OPERATION, "## The audit") == set(store._NAMES)
     documented = named(OPERATION, "## The audit", 1)
