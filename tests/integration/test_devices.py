@@ -115,8 +115,8 @@ async def test_a_forwarded_key_is_refused_whoever_forwarded_it(stack: Stack, ali
     assert stack.cluster.asked("PATCH") == []
 
 
-async def test_after_a_new_login_nothing_goes_out_in_plaintext(stack: Stack, alice: ChatClient, room: str) -> None:
-    await ask(alice, room, "status")
+async def log_in_anew(stack: Stack) -> None:
+    """Give the bot a new device in maubot, as an administrator does; the instance is not restarted."""
     local = stack.bot_id[1:].split(":")[0]
     login = await stack.api.login_bot(stack.synapse.server_name, local, stack.bot_password)
     await stack.api.change_client(
@@ -125,11 +125,9 @@ async def test_after_a_new_login_nothing_goes_out_in_plaintext(stack: Stack, ali
         device_id=login.device_id,
         homeserver=stack.synapse.url,
     )
-    await wait_reason(stack, alice, RESTART)
-    assert any("ERROR" in line and RESTART in line for line in stack.instance_log())
-    await alice.send(room, "status")
-    await alice.settle(2.0)
-    assert plaintext_of_the_bot(stack, alice, room) == []
+
+
+async def works_after_a_restart_of_the_instance(stack: Stack, alice: ChatClient, room: str) -> None:
     await stack.api.change_instance(stack.instance, started=False)
     await stack.api.change_instance(stack.instance, started=True)
     await stack.api.verify(stack.bot_id, stack.recovery_key)
@@ -138,16 +136,34 @@ async def test_after_a_new_login_nothing_goes_out_in_plaintext(stack: Stack, ali
     assert plaintext_of_the_bot(stack, alice, room) == []
 
 
-async def test_lost_keys_are_told_and_nothing_goes_out_in_plaintext(stack: Stack, alice: ChatClient, room: str) -> None:
+async def test_after_a_new_login_nothing_goes_out_in_plaintext(stack: Stack, alice: ChatClient, room: str) -> None:
     await ask(alice, room, "status")
-    await stack.maubot.stop()
-    with sqlite3.connect(stack.maubot.directory / "maubot.db") as database:
+    await log_in_anew(stack)
+    await wait_reason(stack, alice, RESTART)
+    assert any("ERROR" in line and RESTART in line for line in stack.instance_log())
+    await alice.send(room, "status")
+    await alice.settle(2.0)
+    assert plaintext_of_the_bot(stack, alice, room) == []
+    await works_after_a_restart_of_the_instance(stack, alice, room)
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["while maubot is down", "while it runs"])
+async def test_lost_keys_are_told_and_nothing_goes_out_in_plaintext(
+    stack: Stack, alice: ChatClient, room: str, running: bool
+) -> None:
+    await ask(alice, room, "status")
+    if not running:
+        await stack.maubot.stop()
+    with sqlite3.connect(stack.maubot.directory / "maubot.db", timeout=10) as database:
         for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type='table'").fetchall():
             if table.startswith("crypto_") and table != "crypto_version":
                 database.execute(f"DELETE FROM {table}")  # noqa: S608
-    await stack.maubot.run()
+    if not running:
+        await stack.maubot.run()
     await wait_reason(stack, alice, LOST)
     assert any("ERROR" in line and LOST in line for line in stack.instance_log())
     await alice.send(room, "status")
     await alice.settle(3.0)
     assert plaintext_of_the_bot(stack, alice, room) == []
+    await log_in_anew(stack)
+    await works_after_a_restart_of_the_instance(stack, alice, room)
