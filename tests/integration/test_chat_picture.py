@@ -22,7 +22,7 @@ TARGETS = {"valheim": {"kind": "Deployment", "namespace": "games", "name": "valh
 @pytest.fixture
 async def slow_stack(servers: Servers) -> AsyncIterator[Stack]:
     """A cluster that takes its time, so that there is something to see on the way."""
-    async with servers.stack({"targets": TARGETS}, behaviour=SLOW) as stack:
+    async with servers.stack({"targets": TARGETS}, behaviour=SLOW, sync=False) as stack:
         stack.cluster.add_deployment("games", "valheim")
         yield stack
 

@@ -266,6 +266,7 @@ async def test_the_script_without_a_terminal_is_right_and_leaves_nothing(tmp_pat
     assert process.returncode == 0, output
     assert output.count("✓ right") == 4
     assert "/_matrix/maubot" in output
+    assert "⚠" not in output, "it is set up as the README says"
     assert is_empty(tmp_path)
 
 

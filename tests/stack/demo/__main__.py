@@ -138,7 +138,7 @@ async def running(options: Options, directory: Path, kubeconfig: Path | None) ->
     behaviour = SLOW if options.script is None else BRISK
     async with (
         Servers.open(directory, step=step) as servers,
-        servers.stack(settings, kubeconfig=kubeconfig, behaviour=behaviour, tidy=False, step=step) as stack,
+        servers.stack(settings, kubeconfig=kubeconfig, behaviour=behaviour, sync=False, tidy=False, step=step) as stack,
     ):
         if kubeconfig is None and not stack.has_workload(**vars(target)):
             stack.cluster.add(**vars(target))
