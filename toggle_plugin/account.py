@@ -5,13 +5,18 @@ A plugin is given a client, but not told when maubot replaces it (a new login) o
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 from maubot.client import Client as Entry
 from mautrix.client import Client
+from mautrix.util import background_task
 
 _OWNER = "io.github.k8s_toggle.instance"
 """The attribute of a client that names the instance which answers for it; it goes with the client."""
+
+HANDLERS_END = 1.0
+"""Seconds that the handlers of messages have to end, before maubot closes its database; of maubot's own five."""
 
 
 class Account:
@@ -60,3 +65,21 @@ class Account:
         """Leave it to the next instance."""
         if self.client.__dict__.get(_OWNER) == self._instance:
             del self.client.__dict__[_OWNER]
+
+    async def settle(self) -> None:
+        """Where maubot syncs this client and is about to stop it: end that sync, then wait for what it has begun.
+
+        maubot does the first too, right after us, but not the second: it closes its database on messages that are being
+        decrypted (the last may be our own, come back), and each leaves a traceback.
+        """
+        if self.replaced or not self.synced_by_maubot or self.entry.started:
+            return
+        self.client.stop()
+        handlers = {task for task in asyncio.all_tasks() if _is_handler(task)} - {asyncio.current_task()}
+        if handlers:
+            await asyncio.wait(handlers, timeout=HANDLERS_END)
+
+
+def _is_handler(task: asyncio.Task[Any]) -> bool:
+    """Whether it runs beside the sync of mautrix, as its handlers do."""
+    return getattr(task.get_coro(), "cr_code", None) is background_task.catch.__code__

@@ -77,6 +77,7 @@ class ToggleBot(Plugin):
         self._own_keys = None
         self._in_force = InForce(Settings(), (SettingsProblem("", "the instance is still starting"),))
         self._connection = Connection(lambda: self._in_force.settings.kubeconfig, self.log)
+        self._undo.push_async_callback(self._account.settle)
         self._undo.push_async_callback(self._connection.close)
         shutdown = OrderlyShutdown(self.log)
         self._undo.callback(shutdown.remove)
