@@ -41,3 +41,4 @@ async def test_a_key_and_its_messages_in_one_sync_every_time(any_stack: Stack) -
     assert [len(alice.timeline.replies(event)) for event in events] == len(events) * [1]
     arrived = sorted((await audit(stack))[1:], key=lambda row: int(row["arrival"]))
     assert [row["event_id"] for row in arrived] == events
+    assert not [line for line in stack.instance_log() if "key=came_late" in line], "the key was there first"

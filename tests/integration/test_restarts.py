@@ -47,6 +47,7 @@ async def test_a_key_and_its_message_in_one_sync(stack: Stack, alice: ChatClient
         for event in sent:
             await alice.wait_reply(event)
         assert [len(alice.timeline.replies(event)) for event in sent] == [1, 1, 1]
+    assert not [line for line in stack.instance_log() if "key=came_late" in line], "the key was there first"
 
 
 async def test_what_came_too_late_is_answered_once_and_together(stack: Stack, alice: ChatClient, room: str) -> None:
