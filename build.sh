@@ -7,7 +7,7 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 VENVS=${TOGGLE_VENVS:-$ROOT/.venv}
 # python-olm has wheels for no newer Python than 3.12.
 PYTHON_VERSIONS=(3.12 3.11 3.10)
-LOCKS=(tools runtime stack dev synapse)
+LOCKS=(tools runtime plugin stack dev synapse)
 
 # The chosen Python: its real path, and its full version. Set by choose_python.
 PYTHON=
@@ -353,7 +353,7 @@ usage: ./build.sh SUB-COMMAND
   demo [ARGS]         chat with the bot in this terminal (--script 'status; start', --kubeconfig FILE, --context NAME)
   lint                ruff, mypy and shellcheck: say what is wrong
   format              ruff: mend what can be mended
-  lock [--check]      make requirements/*.txt from *.in (--upgrade: the newest of everything; --check: only compare)
+  lock [--check]      make the locks from requirements/*.in (--upgrade: the newest of everything; --check: only compare)
   clean               remove what this script made: environments, plugin, caches
   help                this text
 
@@ -437,33 +437,40 @@ run_demo() {
     exec "$VENVS/stack/bin/python" -m tests.stack.demo "${arguments[@]}"
 }
 
+# Seen from requirements/. The chart brings the plugin's packages along, so that lock lies there.
+lock_file() { if [[ $1 == plugin ]]; then echo ../chart/files/requirements.txt; else echo "$1.txt"; fi; }
+
 compile_lock() {
     uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-emit-find-links \
-        --custom-compile-command './build.sh lock' "${@:2}" "$1.in" --output-file "$1.txt" >/dev/null
+        --custom-compile-command './build.sh lock' "${@:2}" "$1.in" --output-file "$(lock_file "$1")" >/dev/null
 }
 
 # In this order: the later ones are held to the versions of the earlier ones.
 compile_locks() {
     local name
-    cd "$1"
+    cd "$1/requirements"
     for name in "${LOCKS[@]}"; do compile_lock "$name" "${@:2}"; done
 }
 
 check_locks() {
-    local copy
+    local copy lock
     copy=$(mktemp -d)
     # shellcheck disable=SC2064 # the path of now
     trap "rm -rf '$copy'" EXIT
-    cp "$ROOT"/requirements/* "$copy"
+    lock=chart/files/requirements.txt
+    mkdir -p "$copy/${lock%/*}"
+    cp -R "$ROOT/requirements" "$copy"
+    cp "$ROOT/$lock" "$copy/$lock"
     (compile_locks "$copy")
-    diff -r -U0 "$ROOT/requirements" "$copy" || die "requirements/*.txt are not what *.in ask for: run ./build.sh lock."
+    { diff -r -U0 "$ROOT/requirements" "$copy/requirements" && diff -U0 "$ROOT/$lock" "$copy/$lock"; } ||
+        die "the locks (requirements/*.txt, $lock) are not what requirements/*.in ask for: run ./build.sh lock."
 }
 
 run_lock() {
     environments tools
     case $* in
-        '') compile_locks "$ROOT/requirements" ;;
-        --upgrade) compile_locks "$ROOT/requirements" --upgrade ;;
+        '') compile_locks "$ROOT" ;;
+        --upgrade) compile_locks "$ROOT" --upgrade ;;
         --check) check_locks ;;
         *) wrong_use "lock takes --check, or --upgrade, or nothing" ;;
     esac
