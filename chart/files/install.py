@@ -3,8 +3,8 @@
     python3 install.py [REQUIREMENTS [DIRECTORY]]
 
 REQUIREMENTS is a list with hashes (default: requirements.txt beside this file); DIRECTORY holds what is installed
-(default: /data/packages), and `current` in it is what PYTHONPATH names. pip, which the image has, does the work; it takes
-the index and its CA from PIP_INDEX_URL and PIP_CERT. A run that is killed leaves the old packages in place.
+(default: /data/packages), and `current` in it is what PYTHONPATH names. pip, which the image has, does the work; it
+takes the index and its CA from PIP_INDEX_URL and PIP_CERT. A run that is killed leaves the old packages in place.
 Standard library only.
 """
 
@@ -32,7 +32,7 @@ REASONS = {
     "DO NOT MATCH THE HASHES": "a file has another hash than the list: it was replaced in the index or on the way",
     "CERTIFICATE_VERIFY_FAILED": "the index's certificate is not trusted here: give its CA (PIP_CERT)",
     "No space left": "the volume is full: make it larger",
-    "(from versions: none)": "the index cannot be reached, or has none of it: look at its URL (PIP_INDEX_URL) and the way to it",
+    "(from versions: none)": "the index cannot be reached, or has none of it: see PIP_INDEX_URL and the way there",
     "No matching distribution": "the index has not this version, or no wheel of it for this system and Python",
 }
 """What pip writes, and what to tell a person; the first one that fits."""

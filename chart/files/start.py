@@ -3,8 +3,8 @@
     python3 start.py [CONFIGURATION [TARGET]]
 
 CONFIGURATION is the JSON that the chart renders, without secrets (default: maubot.json beside this file); TARGET is the
-file that maubot reads, which only its user can (default: /tmp/maubot.yaml). The secrets come from the environment, and do
-not stay there: MAUBOT_ADMIN_PASSWORD, MAUBOT_UNSHARED_SECRET, and MAUBOT_DATABASE if it is another than the JSON's.
+file that maubot reads, which only its user can (default: /tmp/maubot.yaml). The secrets come from the environment, and
+do not stay there: MAUBOT_ADMIN_PASSWORD, MAUBOT_UNSHARED_SECRET, and MAUBOT_DATABASE if it is another than the JSON's.
 """
 
 from __future__ import annotations
