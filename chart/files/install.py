@@ -23,8 +23,9 @@ from pathlib import Path
 
 CURRENT = "current"
 UNFINISHED = "unfinished"
+QUOTED_LINES = 20
 PIP = (
-    *(sys.executable, "-m", "pip", "--quiet", "--no-input", "--no-cache-dir", "--disable-pip-version-check", "install"),
+    *(sys.executable, "-m", "pip", "--no-input", "--no-cache-dir", "--disable-pip-version-check", "install"),
     *("--no-deps", "--require-hashes", "--only-binary", ":all:", "--progress-bar", "off", "--no-warn-script-location"),
 )
 
@@ -58,7 +59,10 @@ def remove(path: Path) -> None:
 
 def environment(scratch: Path) -> dict[str, str]:
     """Ours for pip; everything that it writes goes to `scratch`, because the root is read-only."""
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    dropped = {"PYTHONPATH"}
+    if os.environ.get("PIP_CERT"):
+        dropped |= {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}  # requests, inside pip, would prefer these
+    inherited = {name: value for name, value in os.environ.items() if name not in dropped}
     return {**inherited, "HOME": str(scratch), "TMPDIR": str(scratch), "PIP_USER": "0"}
 
 
@@ -67,8 +71,9 @@ def explain(output: str) -> str:
     return next(found, "pip could not install the packages; see above")
 
 
-def without_passwords(output: str) -> str:
-    return re.sub(r"//[^/@\s]+@", "//****@", output)
+def last_words(output: str) -> str:
+    """The end of what pip wrote, without the passwords of URLs."""
+    return "".join(f"{re.sub(r'//[^/@]+@', '//****@', line)}\n" for line in output.splitlines()[-QUOTED_LINES:])
 
 
 def install(requirements: Path, target: Path, scratch: Path) -> None:
@@ -89,7 +94,7 @@ def install(requirements: Path, target: Path, scratch: Path) -> None:
         check=False,
     )
     if done.returncode:
-        sys.stdout.write(without_passwords(done.stdout))
+        sys.stdout.write(last_words(done.stdout))
         raise SystemExit(f"install: {explain(done.stdout)}.")
 
 

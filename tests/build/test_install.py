@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.index import Index
+from tests.stack.cluster.certificates import Certificates, write_certificates
 from tests.stack.container import Container
+from tests.stack.processes import LOOPBACK
 
 from .conftest import REPOSITORY, VENVS
 
@@ -129,6 +133,64 @@ def test_a_package_without_a_hash_is_refused(small: Path, tmp_path: Path) -> Non
     done = install(write(small, small.read_text(encoding="utf-8").split(" ")[0] + "\n"), tmp_path / "packages")
     assert done.returncode == 1
     assert names(tmp_path / "packages") == set()
+
+
+# An index of one's own
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    """A folder with the one file that the small list asks for."""
+    command = (str(PYTHON), "-m", "pip", "--quiet", "download", "--no-deps", "--dest", str(tmp_path / "wheels"))
+    subprocess.run((*command, entry("idna").split(" ")[0]), check=True, timeout=60, stdin=subprocess.DEVNULL)
+    return tmp_path / "wheels"
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    return write_certificates(tmp_path, [LOOPBACK])
+
+
+@pytest.fixture
+def index(wheels: Path, certificates: Certificates) -> Iterator[str]:
+    """Its URL; it shows a certificate of a CA that nobody knows."""
+    with Index((LOOPBACK, 0), wheels, certificates.certificate, certificates.key) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"https://{LOOPBACK}:{server.server_port}/simple"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_own_index_with_its_ca_does(small: Path, index: str, certificates: Certificates, tmp_path: Path) -> None:
+    done = install(small, tmp_path / "packages", PIP_INDEX_URL=index, PIP_CERT=str(certificates.authority))
+    assert done.returncode == 0, done.stdout
+    assert packages(tmp_path / "packages") == {"idna"}
+
+
+def test_an_index_of_an_unknown_ca_is_refused(small: Path, index: str, tmp_path: Path) -> None:
+    done = install(small, tmp_path / "packages", PIP_INDEX_URL=index, PIP_RETRIES="0")
+    assert done.returncode == 1
+    assert "certificate is not trusted here" in done.stdout.splitlines()[-1]
+
+
+def test_a_file_that_was_replaced_in_the_index_is_refused(
+    small: Path, index: str, wheels: Path, certificates: Certificates, tmp_path: Path
+) -> None:
+    (wheel,) = wheels.glob("*.whl")
+    wheel.write_bytes(wheel.read_bytes() + b"\0")
+    done = install(small, tmp_path / "packages", PIP_INDEX_URL=index, PIP_CERT=str(certificates.authority))
+    assert done.returncode == 1
+    assert "another hash than the list" in done.stdout.splitlines()[-1]
+    assert names(tmp_path / "packages") == set()
+
+
+def test_an_index_without_the_package_is_said(
+    other: Path, index: str, certificates: Certificates, tmp_path: Path
+) -> None:
+    done = install(other, tmp_path / "packages", PIP_INDEX_URL=index, PIP_CERT=str(certificates.authority))
+    assert done.returncode == 1
+    assert "has none of it" in done.stdout.splitlines()[-1]
 
 
 def test_a_folder_that_cannot_be_used_is_one_sentence(small: Path, tmp_path: Path) -> None:

@@ -86,7 +86,12 @@ class Index(ThreadingHTTPServer):
         self.folder = folder
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
+        # The handshake is the request's thread's, or one silent client would keep all others waiting.
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 # the base class has it
+        """Say in one line that a client went away or did not trust the certificate."""
+        say(f"{client_address}: {sys.exc_info()[1]}")
 
 
 class Handler(BaseHTTPRequestHandler):
