@@ -1,22 +1,25 @@
-"""Images for a cluster that reaches no registry: a stand-in for the official maubot image, and our Dockerfile on top of it.
+"""Images for a cluster that reaches no registry: a stand-in for the official maubot image, and our Dockerfile on it.
 
     python -m tests.cluster.base_image BASE.tar [OWN.tar]
 
-The stand-in has what matters of the official one (Python with pip, maubot and its packages, maubot itself in /opt/maubot and in
-no site-packages, its web UI in /opt/maubot/frontend, no kubernetes) but is made of Debian's packages and PyPI's, and its Python
-and C library are Debian's. Each is made once and kept below ~/.cache; the archives are what `ctr images import` takes.
+The stand-in has what matters of the official one: Python with pip, maubot and its packages, maubot itself in
+/opt/maubot and in no site-packages, its web UI in /opt/maubot/frontend, no kubernetes. But it is made of Debian's
+packages and PyPI's: its Python and C library are Debian's. Each image is made once and kept below ~/.cache, as
+`ctr images import` takes it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -93,7 +96,11 @@ def uv(*arguments: str | Path) -> None:
 
 def debian(root: Path) -> None:
     """The smallest Debian that has Python and pip; without what only installing needs."""
-    run("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", "bookworm", root)
+    # In a mount namespace, so that /proc does not stay mounted below when it fails or is killed.
+    command = ("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", "bookworm", root)
+    run("unshare", "--mount", *command)
+    shutil.rmtree(root / "dev")
+    (root / "dev").mkdir()
     for left in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man"):
         shutil.rmtree(root / left, ignore_errors=True)
 
@@ -124,7 +131,7 @@ def lay_out(root: Path) -> None:
 
 
 def buildah(directory: Path) -> dict[str, str]:
-    """The environment in which buildah keeps everything in `directory` and needs no privilege that a container lacks."""
+    """The environment in which buildah keeps everything in `directory` and needs no rare privilege."""
     configuration = directory / "storage.conf"
     configuration.write_text(STORAGE.format(directory=directory), encoding="utf-8")
     return {"CONTAINERS_STORAGE_CONF": str(configuration), "BUILDAH_ISOLATION": "chroot"}
@@ -151,20 +158,29 @@ def make_own(directory: Path, target: Path) -> None:
     run("buildah", "push", OWN, f"docker-archive:{target}:{OWN}", **environment)
 
 
+@contextlib.contextmanager
+def alone(name: str) -> Iterator[None]:
+    """One process at a time makes it; what one that was killed left is removed."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in CACHE.glob(f"{name}.*"):
+            shutil.rmtree(left)
+        yield
+
+
 def kept(name: str, sources: list[Path], make: Callable[[Path, Path], None]) -> Path:
     """The archive of this name that was made of these sources; made if there is none, whole or not at all."""
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     target = CACHE / f"{name}-{digest}.tar"
-    if target.exists():
-        return target
-    need("buildah", "debootstrap")
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE, prefix=f"{name}.") as scratch:
-        unfinished = Path(scratch, "image.tar")
-        make(Path(scratch), unfinished)
-        for old in CACHE.glob(f"{name}-*.tar"):
-            old.unlink()
-        unfinished.rename(target)
+    with alone(name):
+        if not target.exists():
+            need("buildah", "debootstrap", "unshare")
+            with tempfile.TemporaryDirectory(dir=CACHE, prefix=f"{name}.") as scratch:
+                make(Path(scratch), Path(scratch, "image.tar"))
+                for old in CACHE.glob(f"{name}-*.tar"):
+                    old.unlink()
+                Path(scratch, "image.tar").rename(target)
     return target
 
 
