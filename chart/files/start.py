@@ -29,6 +29,10 @@ WAIT_SECONDS = 900
 """For PostgreSQL; then the container ends, and the kubelet starts it again."""
 RETRY_SECONDS = 2
 CONNECT_SECONDS = 10
+NO_URL = (
+    f"start: {DATABASE} is not a URL like postgresql://USER:PASSWORD@HOST:5432/NAME, "
+    "where other than letters and digits in a password are written as %XX."
+)
 
 Configuration = dict[str, Any]
 
@@ -39,7 +43,7 @@ def say(text: str) -> None:
 
 
 def is_postgres(database: str) -> bool:
-    return urlsplit(database).scheme in ("postgres", "postgresql")
+    return database.startswith(("postgres://", "postgresql://"))
 
 
 def complete(configuration: Configuration, environment: Mapping[str, str]) -> Configuration:
@@ -82,8 +86,23 @@ def write(target: Path, configuration: Configuration) -> None:
         json.dump(configuration, file, ensure_ascii=False)
 
 
-async def answers(database: str) -> bool:
-    """Whether PostgreSQL is there; a refusal is an answer, which maubot explains better.
+def address(database: str) -> str:
+    """Host and port, to be shown.
+
+    Raises:
+        SystemExit: it is no URL, or one whose password would be taken for something else, and be shown.
+    """
+    try:
+        parts = urlsplit(database)
+    except ValueError:
+        raise SystemExit(NO_URL) from None
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise SystemExit(NO_URL)
+    return parts.netloc.rpartition("@")[2] or "its socket"
+
+
+async def problem(database: str) -> str | None:
+    """Why PostgreSQL is not there yet; None if it is. A refusal is an answer, which maubot explains better.
 
     Raises:
         SystemExit: the URL is none.
@@ -92,14 +111,14 @@ async def answers(database: str) -> bool:
 
     try:
         connection = await asyncpg.connect(database, timeout=CONNECT_SECONDS)
-    except (OSError, asyncio.TimeoutError):
-        return False
-    except asyncpg.PostgresError as error:  # "57": starting or stopping; "53": no connection is free
-        return not str(error.sqlstate).startswith(("57", "53"))
+    except asyncpg.PostgresError as error:  # "57": it is starting or stopping; "53": it has no connection to spare
+        return str(error) if str(error.sqlstate).startswith(("57", "53")) else None
+    except (OSError, asyncio.TimeoutError) as error:
+        return str(error) or "no answer"
     except (ValueError, asyncpg.InterfaceError):
-        raise SystemExit(f"start: {DATABASE} is not a URL like postgresql://USER:PASSWORD@HOST:5432/NAME.") from None
+        raise SystemExit(NO_URL) from None
     await connection.close()
-    return True
+    return None
 
 
 def wait_for(database: str) -> None:
@@ -108,16 +127,15 @@ def wait_for(database: str) -> None:
     Raises:
         SystemExit: it has not answered for a long time.
     """
-    begun, told = time.monotonic(), False
-    where = urlsplit(database).netloc.rpartition("@")[2] or "its socket"
-    while not asyncio.run(answers(database)):
-        if not told:
-            say(f"waiting for PostgreSQL at {where}")
+    begun, told, where = time.monotonic(), None, address(database)
+    while (why := asyncio.run(problem(database))) is not None:
+        if why != told:
+            say(f"waiting for PostgreSQL at {where}: {why}")
         if time.monotonic() - begun > WAIT_SECONDS:
-            raise SystemExit(f"start: PostgreSQL at {where} did not answer for {WAIT_SECONDS} s.")
-        told = True
+            raise SystemExit(f"start: PostgreSQL at {where} did not answer for {WAIT_SECONDS} s: {why}")
+        told = why
         time.sleep(RETRY_SECONDS)
-    say(f"PostgreSQL at {where} answers" + (f" after {time.monotonic() - begun:.0f} s" if told else ""))
+    say(f"PostgreSQL at {where} answers after {time.monotonic() - begun:.0f} s")
 
 
 def become_maubot(target: Path) -> None:

@@ -246,6 +246,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "current"
 
 
+def test_nothing_is_missing_in_it(whole: Path) -> None:
+    """A Python that has pip, and no package of maubot's that could stand in."""
+    environment = {**os.environ, "PYTHONPATH": str(whole)}
+    for arguments in (("-m", "pip", "check"), ("-c", "import kubernetes.aio, kubernetes.aio.config")):
+        subprocess.run((PYTHON, *arguments), env=environment, check=True, timeout=60, stdin=subprocess.DEVNULL)
+
+
 PLUGIN = """
 import kubernetes.aio, aiohttp, maubot
 class Where(maubot.Plugin):

@@ -96,7 +96,9 @@ async def test_a_database_that_comes_late_is_waited_for(tmp_path: Path) -> None:
         async with container.api() as api:
             assert await api.call("GET", "/plugins") == []
         assert "hunter2" not in container.log.read_text() + process_file(process.pid, "environ")
-        assert [line.startswith("start: ") for line in container.lines()].count(True) == 2
+        said = [line for line in container.lines() if line.startswith("start: ")]
+        assert len(said) <= 3, "a reason is told once"
+        assert " answers after " in said[-1]
         assert not (container.data / "maubot.db").exists()
     finally:
         await process.stop()
@@ -111,9 +113,31 @@ async def test_sigterm_ends_it_while_it_waits(tmp_path: Path) -> None:
     assert await asyncio.wait_for(process.wait(), 5) == 143
 
 
-async def test_a_url_that_is_none_is_one_sentence_without_it(tmp_path: Path) -> None:
-    container = Container(tmp_path, {"MAUBOT_DATABASE": "postgresql://maubot:hunter2@db:port/maubot"})
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://maubot:hunter2@db:port/maubot",
+        "postgresql://maubot:5432/hunter2@db/maubot",
+        "postgresql://maubot:5432#hunter2@db/maubot",
+        "postgresql://maubot:hunter2@[db/maubot",
+    ],
+)
+async def test_a_url_that_is_none_is_one_sentence_without_it(url: str, tmp_path: Path) -> None:
+    container = Container(tmp_path, {"MAUBOT_DATABASE": url})
     process = await container.start()
     assert await asyncio.wait_for(process.wait(), 20) == 1
     assert len(container.lines()) == 1
     assert "hunter2" not in container.log.read_text()
+
+
+async def test_a_database_that_refuses_is_not_waited_for(tmp_path: Path) -> None:
+    """maubot says what is wrong, and the kubelet starts it again."""
+    postgres = await Postgres.open(tmp_path / "postgres")
+    container = Container(tmp_path, {"MAUBOT_DATABASE": postgres.url("nowhere")})
+    process = await container.start()
+    try:
+        assert await asyncio.wait_for(process.wait(), 30) != 0
+        assert 'database "nowhere" does not exist' in container.log.read_text()
+    finally:
+        await process.stop()
+        await postgres.stop()
