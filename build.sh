@@ -7,7 +7,7 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 VENVS=${TOGGLE_VENVS:-$ROOT/.venv}
 # python-olm has wheels for no newer Python than 3.12.
 PYTHON_VERSIONS=(3.12 3.11 3.10)
-LOCKS=(tools runtime stack dev synapse)
+LOCKS=(tools runtime plugin stack dev synapse)
 
 # The chosen Python: its real path, and its full version. Set by choose_python.
 PYTHON=
@@ -353,12 +353,14 @@ usage: ./build.sh SUB-COMMAND
   demo [ARGS]         chat with the bot in this terminal (--script 'status; start', --kubeconfig FILE, --context NAME)
   lint                ruff, mypy and shellcheck: say what is wrong
   format              ruff: mend what can be mended
-  lock [--check]      make requirements/*.txt from *.in (--upgrade: the newest of everything; --check: only compare)
+  image [ARGS]        build the Dockerfile (--base IMAGE, --tag NAME; what else there is goes to docker, podman or buildah)
+  lock [--check]      make the locks from requirements/*.in (--upgrade: the newest of everything; --check: only compare)
   clean               remove what this script made: environments, plugin, caches
   help                this text
 
 Environment: TOGGLE_PYTHON, the Python to use instead of the newest of 3.12, 3.11 and 3.10 that runs here;
-TOGGLE_VENVS, the directory of the virtual environments instead of .venv.
+TOGGLE_VENVS, the directory of the virtual environments instead of .venv;
+TOGGLE_IMAGE_BUILDER, the one of docker, podman and buildah to use instead of the first that works.
 TXT
 }
 
@@ -385,7 +387,7 @@ run_lint() {
     cd "$ROOT"
     "$bin/ruff" check --quiet . || failed+=("ruff check")
     "$bin/ruff" format --quiet --check . || failed+=("ruff format")
-    "$bin/mypy" --strict toggle_plugin tests || failed+=(mypy)
+    "$bin/mypy" --strict toggle_plugin tests chart/files || failed+=(mypy)
     "$bin/shellcheck" build.sh .ci/run || failed+=(shellcheck)
     lint_program || failed+=("build.sh's Python")
     [[ ${#failed[@]} == 0 ]] || die "lint: ${failed[*]} found something; see above."
@@ -437,33 +439,71 @@ run_demo() {
     exec "$VENVS/stack/bin/python" -m tests.stack.demo "${arguments[@]}"
 }
 
+# Prints the first one that can work: a client without an engine, or without the rights that it needs, cannot.
+image_builder() {
+    local name
+    for name in ${TOGGLE_IMAGE_BUILDER:-docker podman buildah}; do
+        if have "$name" && "$name" info >/dev/null 2>&1 </dev/null; then
+            echo "$name"
+            return 0
+        fi
+    done
+    return 1
+}
+
+run_image() {
+    local builder tag others=()
+    tag=maubot-k8s-toggle:$(sed -n 's/^version: *//p' "$ROOT/maubot.yaml")
+    while [[ $# != 0 ]]; do
+        case $1 in
+            --base | --tag) [[ -n ${2:-} ]] || wrong_use "image $1 takes a name" ;;&
+            --base) others+=(--build-arg "BASE=$2") && shift 2 ;;
+            --tag) tag=$2 && shift 2 ;;
+            *) others+=("$1") && shift ;;
+        esac
+    done
+    builder=$(image_builder) ||
+        die "none of docker, podman and buildah works here: install one (Debian: apt install buildah), or start its engine."
+    say "building $tag with $builder ..."
+    "$builder" build --file "$ROOT/Dockerfile" --tag "$tag" "${others[@]}" "$ROOT" >&2 ||
+        die "no image: $builder failed; see above."
+    echo "$tag"
+}
+
+# Seen from requirements/. The chart brings the plugin's packages along, so that lock lies there.
+lock_file() { if [[ $1 == plugin ]]; then echo ../chart/files/requirements.txt; else echo "$1.txt"; fi; }
+
 compile_lock() {
     uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-emit-find-links \
-        --custom-compile-command './build.sh lock' "${@:2}" "$1.in" --output-file "$1.txt" >/dev/null
+        --custom-compile-command './build.sh lock' "${@:2}" "$1.in" --output-file "$(lock_file "$1")" >/dev/null
 }
 
 # In this order: the later ones are held to the versions of the earlier ones.
 compile_locks() {
     local name
-    cd "$1"
+    cd "$1/requirements"
     for name in "${LOCKS[@]}"; do compile_lock "$name" "${@:2}"; done
 }
 
 check_locks() {
-    local copy
+    local copy lock
     copy=$(mktemp -d)
     # shellcheck disable=SC2064 # the path of now
     trap "rm -rf '$copy'" EXIT
-    cp "$ROOT"/requirements/* "$copy"
+    lock=chart/files/requirements.txt
+    mkdir -p "$copy/${lock%/*}"
+    cp -R "$ROOT/requirements" "$copy"
+    cp "$ROOT/$lock" "$copy/$lock"
     (compile_locks "$copy")
-    diff -r -U0 "$ROOT/requirements" "$copy" || die "requirements/*.txt are not what *.in ask for: run ./build.sh lock."
+    { diff -r -U0 "$ROOT/requirements" "$copy/requirements" && diff -U0 "$ROOT/$lock" "$copy/$lock"; } ||
+        die "the locks (requirements/*.txt, $lock) are not what requirements/*.in ask for: run ./build.sh lock."
 }
 
 run_lock() {
     environments tools
     case $* in
-        '') compile_locks "$ROOT/requirements" ;;
-        --upgrade) compile_locks "$ROOT/requirements" --upgrade ;;
+        '') compile_locks "$ROOT" ;;
+        --upgrade) compile_locks "$ROOT" --upgrade ;;
         --check) check_locks ;;
         *) wrong_use "lock takes --check, or --upgrade, or nothing" ;;
     esac
@@ -484,7 +524,7 @@ main() {
             [[ $# == 1 ]] || wrong_use "$1 takes no arguments"
             "run_$1"
             ;;
-        test | demo | lock) "run_$1" "${@:2}" ;;
+        test | demo | image | lock) "run_$1" "${@:2}" ;;
         help | -h | --help) show_help ;;
         '') show_help >&2 && exit 2 ;;
         *) wrong_use "there is no sub-command '$1'" ;;
