@@ -228,7 +228,7 @@ class Provisioner:
             found = self._put_client("started", {"started": True})
         if not found["started"] or not found["fingerprint"]:
             raise Problem("the client does not start, or not with encryption; maubot's log says why")
-        self._fingerprint = found["fingerprint"]
+        self._fingerprint = found["fingerprint"].replace(" ", "")
 
     def _put_client(self, what: str, changes: Json) -> Json:
         tell("info", "client", f"the client of {self._user} is {what}")

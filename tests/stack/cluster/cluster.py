@@ -62,10 +62,10 @@ class SimulatedCluster:
         self._temporary = None if self._given else tempfile.TemporaryDirectory(prefix="simulated-cluster-")
         self.directory = self._given or Path(self._temporary.name if self._temporary else "")
         self.directory.mkdir(parents=True, exist_ok=True)
-        certificates = write_certificates(self.directory, self._names)
-        self.ca_file = certificates.authority
+        self.certificates = write_certificates(self.directory, self._names)
+        self.ca_file = self.certificates.authority
         self._ssl = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._ssl.load_cert_chain(certificates.certificate, certificates.key)
+        self._ssl.load_cert_chain(self.certificates.certificate, self.certificates.key)
         self._controllers = Controllers(self._store)
         await self.listen()
         self.kubeconfig = self.write_kubeconfig(self.directory / "kubeconfig")
