@@ -6,6 +6,7 @@ The program itself runs as a child process, exactly the file that the chart ship
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import secrets
@@ -40,7 +41,7 @@ class Gate:
     """Sees every write of the provisioner, and can end it before or after one.
 
     Attributes:
-        writes: method and path of those that were answered by the server, in order; dry runs are not among them.
+        writes: names of those that were answered by the server, in order; dry runs are not among them.
         asked: method and path of all its requests.
         kill_before, kill_after: whether to kill it then; it gets no answer to that write.
     """
@@ -52,14 +53,21 @@ class Gate:
         self.kill_after: Callable[[str], bool] = lambda _: False
         self.kill: Callable[[], Awaitable[None]]
 
-    def write(self, request: web.BaseRequest) -> str:
-        """Its name if a request is one, else nothing."""
+    def write(self, request: web.BaseRequest, body: bytes) -> str:
+        """The name of a request that is one: method and path, and of a patch what it sets. Else nothing."""
         if request.headers.get("User-Agent") != AGENT:
             return ""
         name = f"{request.method} {request.path}"
         self.asked.append(name)
-        lasting = request.method != "GET" and "dryRun" not in request.query
-        return name if lasting and not request.path.endswith(READS) else ""
+        if request.method == "GET" or "dryRun" in request.query or request.path.endswith(READS):
+            return ""
+        return f"{name}{patched(json.loads(body))}" if request.method == "PATCH" else name
+
+
+def patched(body: Any) -> str:
+    """What a patch of the Secret sets: its keys, and of the state the values too."""
+    data = body["data"]
+    return f" {' '.join(sorted(data))} {base64.b64decode(data.get('state', '')).decode()}"
 
 
 class Before:
@@ -98,7 +106,8 @@ class Before:
         return serving, ssl.create_default_context(cafile=str(self._cluster.ca_file))
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        write, body = self._gate.write(request), await request.read()
+        body = await request.read()
+        write = self._gate.write(request, body)
         if write and self._gate.kill_before(write):
             return await self._end(request)
         answer = await self._pass_on(request, body)
@@ -239,7 +248,9 @@ class Release:
         """Run it until its log has a new line with `text`, kill it then, and give back that line."""
         before = len(self.lines())
         await self.start()
-        line: str = await self.until(lambda: next((line for line in self.lines()[before:] if text in line), ""), repr(text))
+        line: str = await self.until(
+            lambda: next((line for line in self.lines()[before:] if text in line), ""), repr(text)
+        )
         await self.kill()
         return line
 
