@@ -19,10 +19,14 @@ from urllib.parse import urlsplit
 
 Json = dict[str, Any]
 MINUTE = 60.0
+PATIENT = 300.0
+"""Seconds for what maubot does only once, such as telling a recovery key."""
+MATRIX = "/_matrix/client"
 MAUBOT = "/_matrix/maubot/v1"
 PUBLIC_KEYS = ("state", "device-id")
 """The Secret's keys that are no secrets."""
 _hidden: set[str] = set()
+_told: set[str] = set()
 
 
 class Problem(Exception):
@@ -47,8 +51,11 @@ def hide(*values: str) -> None:
     _hidden.update(value for value in values if len(value) > len("abc"))
 
 
-def tell(level: str, step: str, text: object) -> None:
-    """One line of the log."""
+def tell(level: str, step: str, text: object, *, once: bool = False) -> None:
+    """One line of the log; `once` only if it was not there before."""
+    if once and str(text) in _told:
+        return
+    _told.add(str(text))
     line = json.dumps(str(text), ensure_ascii=False)
     for secret in sorted(_hidden, key=len, reverse=True):
         line = line.replace(secret, "…")
@@ -115,6 +122,17 @@ class Secret:
         data = {key: value and base64.b64encode(value.encode()).decode() for key, value in changes.items()}
         body = {"metadata": {"resourceVersion": self._version}, "data": data}
         self._call("PATCH", "?dryRun=All" if dry_run else "", body)
+
+    @property
+    def state(self) -> dict[str, str]:
+        """What we did last, to be known by a later run."""
+        return dict(json.loads(self.data.get("state") or "{}"))
+
+    def remember(self, **changes: str) -> None:
+        """Change the state, if it is another then. Raises Problem."""
+        state = self.state
+        if any(state.get(key, "") != value for key, value in changes.items()):
+            self.write({"state": json.dumps({**state, **changes}, sort_keys=True)})
 
     def insist(self, changes: Mapping[str, str]) -> None:
         """Set keys whose values exist nowhere else, however long it takes."""

@@ -4,7 +4,6 @@ Each step reads first and writes only what is missing. What a later run must kno
 anything depends on it, so this program can be killed anywhere and started again.
 """  # noqa: INP001 - a file that the chart ships, not a package
 
-import contextlib
 import hashlib
 import json
 import os
@@ -13,28 +12,20 @@ import secrets
 import signal
 import sys
 import time
+import traceback
 import zipfile
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from apis import MAUBOT, MINUTE, Api, Json, Maubot, Problem, Refused, Secret, hide, tell
+from apis import MATRIX, MAUBOT, MINUTE, PATIENT, Api, Json, Maubot, Problem, Refused, Secret, hide, tell
+from bot import Bot
 
-MATRIX = "/_matrix/client"
-PATIENT = 300.0
-"""Seconds that maubot gets for what it does only once, such as telling a recovery key."""
 UNFINISHED = "unfinished"
 """In the state, instead of the hash of the instance's text: it is being written, or written anew by maubot."""
-NO_KEY = (
-    "the account has cross-signing keys already, and none of them has signed this device; give their recovery key as "
-    "bot.recoveryKey, or reset the bot's cross-signing in another client of the bot and give the new one"
-)
-LOST_KEY = (
-    "the bot is cross-signed, but its recovery key is not known here: another device of it could not be signed; "
-    "give it as bot.recoveryKey, or reset the bot's cross-signing in another client of the bot and give the new one"
-)
+
+NOT_APPLIED = "instance.settings are not applied: the settings were changed in maubot's UI"
 
 
 def digest(content: bytes) -> str:
@@ -85,43 +76,28 @@ def must_apply(state: Mapping[str, str], values: str, text: str, *, reconcile: b
     return reconcile or state.get("text") in (text, UNFINISHED)
 
 
-class Signing(NamedTuple):
-    """What the homeserver knows of a device: its key, whether its account has an identity, whether that signed it."""
-
-    fingerprint: str
-    identity: bool
-    signed: bool
-
-    @classmethod
-    def read(cls, answer: Json, user: str, device: str) -> "Signing":
-        keys = answer.get("device_keys", {}).get(user, {}).get(device, {})
-        own = answer.get("self_signing_keys", {}).get(user, {}).get("keys", {})
-        signed = any(key in keys.get("signatures", {}).get(user, {}) for key in own)
-        return cls(keys.get("keys", {}).get(f"ed25519:{device}", ""), user in answer.get("master_keys", {}), signed)
-
-
 class Provisioner:
     """One release: its Secret, its maubot, its bot. `look` is one pass over all steps; their methods are named so."""
 
     def __init__(self, config: Json, given: Callable[[str], str], secret: Secret) -> None:
         self._config, self._given, self._secret = config, given, secret
-        self._user, self._reconcile = config["user"], config["instance"]["manage"] == "reconcile"
+        self._reconcile = config["instance"]["manage"] == "reconcile"
         self._settings = json.dumps(config["instance"]["settings"], ensure_ascii=False)  # JSON is YAML
         self._homeserver = Api("the homeserver", config["homeserver"])
         self._maubot = Maubot(config["maubot"], "admin", lambda: secret.data["admin-password"])
-        self._client_path = f"/client/{quote(self._user, safe='')}"
+        self._bot = Bot(config, given, secret, self._homeserver, self._maubot)
         self._instance_path = f"/instance/{quote(config['instance']['id'].lower(), safe='')}"
-        self._token, self._device, self._fingerprint = "", "", ""
-        self._told: set[str] = set()
         self.pause = 0.0
 
     def look(self) -> bool:
         """One pass: whether everything is in place. What is not, the log says; `pause` is how long to wait at least."""
         self.pause = 0.0
-        known = all(self._tried(step) for step in (self.secret, self.wait, self.log_in, self.client))
+        known = all(self._tried(step) for step in (self.secret, self.wait, self._bot.log_in, self._bot.client))
         if not known:
             return False
-        done = [self._tried(step) for step in (self.cross_sign, self.plugin, self.instance)]  # each, as far as it goes
+        done = [
+            self._tried(step) for step in (self._bot.cross_sign, self.plugin, self.instance)
+        ]  # each, as far as it goes
         return all(done)
 
     def _tried(self, step: Callable[[], None]) -> bool:
@@ -131,24 +107,12 @@ class Provisioner:
             self.pause = max(self.pause, problem.pause)
             tell("error", step.__name__, problem)
         except Exception as error:  # noqa: BLE001 - an answer of a kind that nobody expects must not end us
-            tell("error", step.__name__, f"something is not as expected ({type(error).__name__}); trying again")
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"{type(error).__name__} in {where.name}, line {where.lineno}"  # its text may quote what is secret
+            tell("error", step.__name__, f"something is not as expected ({what}); trying again")
         else:
             return True
         return False
-
-    def _tell_once(self, step: str, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            tell("warning", step, text)
-
-    @property
-    def _state(self) -> dict[str, str]:
-        return dict(json.loads(self._secret.data.get("state") or "{}"))
-
-    def _remember(self, **changes: str) -> None:
-        state = self._state
-        if any(state.get(key, "") != value for key, value in changes.items()):
-            self._secret.write({"state": json.dumps({**state, **changes}, sort_keys=True)})
 
     def secret(self) -> None:
         self._secret.read()
@@ -160,171 +124,46 @@ class Provisioner:
         for api, path in ((self._homeserver, MATRIX + "/versions"), (self._maubot.api, MAUBOT + "/features")):
             wait_for(api, path, Path(self._config["ready_file"]))
 
-    def log_in(self) -> None:
-        given = self._given("access-token")
-        token = given or self._secret.data.get("access-token", "")
-        found = self._whoami(token) if token else None
-        if found is None and given:
-            raise Problem("the homeserver does not take bot.accessToken; give a valid one and its bot.deviceId", MINUTE)
-        if found is None:
-            token = self._new_login("the homeserver takes the stored token no more" if token else "there is no token")
-            found = self._whoami(token) or {}
-        there = str(found.get("device_id", ""))
-        device = (self._given("device-id") or there) if given else self._secret.data["device-id"]
-        if not device or (found.get("user_id"), there or device) != (self._user, device):
-            where = (
-                "bot.userId and bot.deviceId" if given else "bot.userId, or empty the Secret's device-id, access-token"
-            )
-            what = (
-                f"the access token is of device '{there}' of {found.get('user_id')}, not of '{device}' of {self._user}"
-            )
-            raise Problem(f"{what}; correct {where}", MINUTE)
-        self._token, self._device = token, device
-
-    def _whoami(self, token: str) -> Json | None:
-        """Whose token it is; None if the homeserver does not take it."""
-        try:
-            return self._homeserver.call("GET", MATRIX + "/v3/account/whoami", None, token)
-        except Refused as refusal:
-            if refusal.status == HTTPStatus.UNAUTHORIZED:
-                return None
-            raise
-
-    def _new_login(self, why: str) -> str:
-        password, jwt = self._given("password"), self._given("jwt")
-        if not password and not jwt:
-            raise Problem("nothing to log the bot in with; give bot.password, bot.jwt or bot.accessToken", MINUTE)
-        if "device-id" not in self._secret.data:
-            self._secret.write({"device-id": self._given("device-id") or secrets.token_hex(5).upper()})
-        device = self._secret.data["device-id"]
-        body: Json = {"type": "org.matrix.login.jwt", "token": jwt}
-        if password:
-            identifier = {"type": "m.id.user", "user": self._user}
-            body = {"type": "m.login.password", "identifier": identifier, "password": password}
-        body.update(device_id=device, initial_device_display_name=self._config["device_name"])
-        tell("info", "log_in", f"{why}: logging {self._user} in as device {device}")
-        try:
-            token = str(self._homeserver.call("POST", MATRIX + "/v3/login", body)["access_token"])
-        except Refused as refusal:
-            wrong = f"the bot cannot log in ({refusal}); check bot.userId and bot.password or bot.jwt"
-            raise Problem(wrong, max(MINUTE, refusal.pause)) from None
-        self._secret.insist({"access-token": token})
-        return token
-
-    def client(self) -> None:
-        details = {"homeserver": self._config["homeserver"], "access_token": self._token, "device_id": self._device}
-        quiet = {"sync": False, "autojoin": False}  # the plugin does both itself, and better
-        found = self._maubot.find(self._client_path)
-        if found is None:
-            found = self._put_client("made", {**details, **quiet, "enabled": True, "started": True})
-        if any(found[key] != value for key, value in details.items()):
-            self._remember(restart="yes")  # a running instance keeps the client that it was started with
-            found = self._put_client("corrected", details)  # all three: what is left out, maubot empties
-        if self._reconcile and any(found[key] for key in quiet):
-            found = self._put_client("quieted", quiet)
-        if not found["enabled"]:
-            found = self._put_client("enabled", {"enabled": True})
-        if not found["started"]:  # not together with enabled: maubot starts only what is enabled before
-            found = self._put_client("started", {"started": True})
-        if not found["started"] or not found["fingerprint"]:
-            raise Problem("the client does not start, or not with encryption; maubot's log says why")
-        self._fingerprint = found["fingerprint"].replace(" ", "")
-
-    def _put_client(self, what: str, changes: Json) -> Json:
-        tell("info", "client", f"the client of {self._user} is {what}")
-        return self._maubot.call("PUT", self._client_path, changes, PATIENT)
-
-    def cross_sign(self) -> None:
-        found = self._signing()
-        self._check_keys(found.fingerprint)
-        key = self._given("recovery-key") or self._secret.data.get("recovery-key", "")
-        if not found.signed and not found.identity:
-            self._generate_recovery_key()
-        elif not found.signed:
-            self._verify(key)
-        elif not key:
-            self._tell_once("cross_sign", LOST_KEY)
-        if not found.signed and not self._signing().signed:
-            raise Problem("maubot has signed the device, and the homeserver does not show it; trying again")
-        self._remember(keys=f"{self._device} {self._fingerprint}")
-
-    def _signing(self) -> Signing:
-        body = {"device_keys": {self._user: [self._device]}}
-        answer = self._homeserver.call("POST", MATRIX + "/v3/keys/query", body, self._token)
-        return Signing.read(answer, self._user, self._device)
-
-    def _check_keys(self, fingerprint: str) -> None:
-        """A device whose keys were lost stays deaf, since others keep to the old ones: log in as another one."""
-        device, _, before = self._state.get("keys", "").partition(" ")
-        if device != self._device and fingerprint != self._fingerprint:
-            raise Problem("the homeserver has not got the device's keys from maubot yet; trying again")
-        if device != self._device or before == fingerprint == self._fingerprint:
-            return
-        lost = f"the keys of device {device} were lost, in maubot or at the homeserver"
-        if self._given("access-token") or not (self._given("password") or self._given("jwt")):
-            raise Problem(f"{lost}; log the bot in as a new device, and give bot.accessToken and bot.deviceId of it")
-        self._secret.write({"device-id": secrets.token_hex(5).upper(), "access-token": None})
-        with contextlib.suppress(Problem):
-            self._homeserver.call("POST", MATRIX + "/v3/logout", {}, self._token)
-        raise Problem(f"{lost}; the bot gets a new device")
-
-    def _generate_recovery_key(self) -> None:
-        self._secret.write({"recovery-key": "a proof that it could be stored"}, dry_run=True)
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # nobody but us is ever told the key
-        try:
-            answer = self._maubot.call("POST", self._client_path + "/generate_recovery_key", {}, PATIENT)
-            self._secret.insist({"recovery-key": answer["recovery_key"]})
-        except Refused as refusal:
-            raise Problem(NO_KEY if refusal.status == HTTPStatus.CONFLICT else f"{refusal}; trying again") from None
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        tell("info", "cross_sign", "the bot is cross-signed; its recovery key is in the Secret")
-
-    def _verify(self, key: str) -> None:
-        if not key:
-            raise Problem(NO_KEY)
-        try:
-            self._maubot.call("POST", self._client_path + "/verify", {"recovery_key": key}, PATIENT)
-        except Refused as refusal:
-            raise Problem(
-                f"the recovery key does not fit ({refusal}); give the account's own as bot.recoveryKey"
-            ) from None
-        tell("info", "cross_sign", f"signed device {self._device} with the recovery key")
-
     def plugin(self) -> None:
         ours = Plugin.load(Path(self._config["plugin"]))
         there = ours.version_at(self._maubot)
-        if must := must_upload(there, ours, self._state.get("plugin", "")):
+        if must := must_upload(there, ours, self._secret.state.get("plugin", "")):
             found = self._maubot.find(self._instance_path)
-            if found and digest(found["config"].encode()) == self._state.get("text"):
-                self._remember(text=UNFINISHED)  # a plugin with other settings makes another text of the same
+            if found and digest(found["config"].encode()) == self._secret.state.get("text"):
+                self._secret.remember(text=UNFINISHED)  # a plugin with other settings makes another text of the same
             ours.upload(self._maubot)
         if not must and order(there) > order(ours.version):
-            self._tell_once("plugin", f"maubot has the newer version {there}, not our {ours.version}: it stays")
+            tell("info", "plugin", f"maubot has the newer version {there}, not our {ours.version}: it stays", once=True)
         else:
-            self._remember(plugin=ours.mark)
+            self._secret.remember(plugin=ours.mark)
 
     def instance(self) -> None:
         found = self._maubot.find(self._instance_path)
         if found is None:
-            self._remember(values=digest(self._settings.encode()), text=UNFINISHED, restart="")
+            self._secret.remember(values=digest(self._settings.encode()), text=UNFINISHED, restart="")
             found = self._make_instance()
         if not found["enabled"]:
             if not self._reconcile:
                 raise Problem("the instance is disabled; enable it in maubot's UI, or let instance.manage be reconcile")
             found = self._put_instance("enabled", {"enabled": True})
-        if self._state.get("restart") and found["started"]:
+        if self._secret.state.get("restart") and found["started"]:
             found = self._put_instance("stopped, since its client was replaced", {"started": False})
         if not found["started"]:
             found = self._put_instance("started", {"started": True})
         if not found["started"]:
             raise Problem("the instance does not start; maubot's log says why")
-        self._remember(restart="")
+        self._secret.remember(restart="")
         self._apply_settings(found["config"])
 
     def _make_instance(self) -> Json:
         plugin = Plugin.load(Path(self._config["plugin"])).id
-        body = {"type": plugin, "primary_user": self._user, "enabled": True, "started": True, "config": self._settings}
+        body = {
+            "type": plugin,
+            "primary_user": self._config["user"],
+            "enabled": True,
+            "started": True,
+            "config": self._settings,
+        }
         return self._put_instance("made", body)
 
     def _put_instance(self, what: str, changes: Json) -> Json:
@@ -332,14 +171,12 @@ class Provisioner:
         return self._maubot.call("PUT", self._instance_path, changes, PATIENT)
 
     def _apply_settings(self, text: str) -> None:
-        state, values = self._state, digest(self._settings.encode())
+        state, values = self._secret.state, digest(self._settings.encode())
         if not must_apply(state, values, digest(text.encode()), reconcile=self._reconcile):
             if state.get("values") != values:
-                self._tell_once(
-                    "instance", "instance.settings are not applied: the settings were changed in maubot's UI"
-                )
+                tell("warning", "instance", NOT_APPLIED, once=True)
             return
-        self._remember(values=values, text=UNFINISHED)
+        self._secret.remember(values=values, text=UNFINISHED)
         new = (
             self._settings if self._settings != text else self._settings + "\n"
         )  # maubot does not check the same again
@@ -347,7 +184,7 @@ class Provisioner:
             text = self._put_instance("given its settings", {"config": new})["config"]
         except Refused as refusal:
             raise Problem(f"instance.settings are refused ({refusal}); correct them") from None
-        self._remember(text=digest(text.encode()))
+        self._secret.remember(text=digest(text.encode()))
 
 
 def silence(api: Api, path: str) -> str:
@@ -376,7 +213,8 @@ def given(name: str) -> str:
     """One of the credentials, or nothing; looked up anew each time, since the kubelet renews their files."""
     path = Path(os.environ.get("CREDENTIALS", "/credentials")) / name
     value = path.read_text().strip("\r\n") if path.is_file() else ""
-    hide(*([value] if name not in ("device-id", "username") else []))
+    if name not in ("device-id", "username"):
+        hide(value)
     return value
 
 
@@ -389,11 +227,11 @@ def deploy(config: Json) -> None:
                 if not ready.exists():
                     tell("info", "done", "everything is in place")
                 ready.touch()
-                pause = MINUTE
+                pause, rest = 1.0, MINUTE
             else:
                 ready.unlink(missing_ok=True)
-            time.sleep(max(pause, provisioner.pause))
-            pause = min(pause * 2, MINUTE)
+                pause, rest = min(pause * 2, MINUTE), max(pause, provisioner.pause)
+            time.sleep(rest)
     finally:
         ready.unlink(missing_ok=True)
 

@@ -244,15 +244,22 @@ class Release:
         await self.kill()
         self.ready.unlink(missing_ok=True)
 
-    async def run_until_told(self, text: str) -> str:
-        """Run it until its log has a new line with `text`, kill it then, and give back that line."""
-        before = len(self.lines())
+    async def run_until_told(self, text: str, **changes: Any) -> str:
+        """Run it until its log has a new line with `text`, kill it then, and give back that line.
+
+        `changes` are to the configuration, for this run.
+        """
+        before, config = len(self.lines()), self.config
+        self.config = {**config, **changes}
         await self.start()
-        line: str = await self.until(
-            lambda: next((line for line in self.lines()[before:] if text in line), ""), repr(text)
-        )
+        self.config = config
+        found: list[str] = await self.until(lambda: self.told(text, before), repr(text))
         await self.kill()
-        return line
+        return found[0]
+
+    def told(self, text: str, since: int = 0) -> list[str]:
+        """The lines of its log with `text`, but for the first `since` of all."""
+        return [line for line in self.lines()[since:] if text in line]
 
     async def until(self, condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
         """Wait for something true, which is given back; fails with the provisioner's log."""

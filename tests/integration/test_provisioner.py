@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sqlite3
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -70,6 +71,10 @@ def plugin_of(path: Path, version: str) -> str:
     return str(path)
 
 
+def archive_of(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
 async def version_at(release: Release) -> str:
     return str((await release.api.call("GET", f"/plugin/{PLUGIN}"))["version"])
 
@@ -88,27 +93,40 @@ async def assert_whole(release: Release, *, recovery_key: bool = True) -> None:
         await release.api.verify(release.bot.user_id, secret["recovery-key"])
 
 
-async def test_from_nothing_to_a_bot_that_answers(
-    release: Release, servers: Servers, cluster: SimulatedCluster
-) -> None:
-    alice_account = await account(servers, "alice")
+async def assert_answers(release: Release, servers: Servers) -> None:
+    """Somebody whom the release allows starts the workload in an encrypted room."""
+    person = await account(servers, "alice")
     target = {"kind": "Deployment", "namespace": "demo", "name": "web", "replicas": 1}
-    cluster.authorization.reset()
-    release.config["instance"]["settings"] = {
-        "allowed_users": [alice_account.user_id],
-        "targets": {"web": target},
-        "kubeconfig": str(cluster.kubeconfig),
-    }
+    settings = {"targets": {"web": target}, "kubeconfig": str(release.cluster.kubeconfig)}
+    release.config["instance"]["settings"] = {**settings, "allowed_users": [person.user_id]}
+    release.cluster.authorization.reset()
+    release.cluster.scale("demo", "web", 0)
     await release.run_until_ready()
     await assert_whole(release)
-    alice = await ChatClient.log_in(alice_account)
+    alice = await ChatClient.log_in(person)
     try:
         room = await alice.create_room(invite=[release.bot.user_id])
         await alice.wait_membership(room, release.bot.user_id)
         await told(alice, room, "start", "is running")
     finally:
         await alice.close()
-    assert cluster.replicas("Deployment", "demo", "web") == 1
+    assert release.cluster.replicas("Deployment", "demo", "web") == 1
+
+
+async def test_from_nothing_to_a_bot_that_answers(release: Release, servers: Servers, tmp_path: Path) -> None:
+    """maubot is started with the password that was made for it, as the kubelet would."""
+    release.change_secret(admin_password=None)
+    await release.run_until_told("waiting for it", maubot="http://127.0.0.1:9")
+    made = release.secret
+    assert set(made) == {"admin-password", "unshared-secret"}
+    maubot = Maubot.prepare(tmp_path / "maubot", servers.synapse, password=made["admin-password"])
+    try:
+        await maubot.run()
+        async with maubot.api() as release.api:
+            release.config["maubot"] = maubot.url
+            await assert_answers(release, servers)
+    finally:
+        await maubot.stop(3)
     log = release.log.read_text()
     assert all(value not in log for key, value in release.secret.items() if key not in ("state", "device-id"))
     assert release.bot.password not in log
@@ -152,7 +170,7 @@ async def test_killed_at_every_single_write(release: Release, when: str, spared:
     assert len(killed) >= 12, killed
     told_once = spared != "no write"
     await assert_whole(release, recovery_key=told_once)
-    lost = any("its recovery key is not known here" in line for line in release.lines())
+    lost = bool(release.told("its recovery key is not known here"))
     assert ("recovery-key" in release.secret, lost) == (told_once, not told_once)
 
 
@@ -187,28 +205,52 @@ async def test_a_wrong_password_is_told_and_tried_once(release: Release) -> None
     assert "wrong, and secret" not in release.log.read_text()
 
 
-async def test_a_token_that_was_logged_out_is_replaced(release: Release) -> None:
-    """The homeserver forgets the device's keys with it, so the bot needs new ones, of a new device."""
+async def test_a_token_that_was_replaced_is_renewed_on_the_same_device(release: Release, servers: Servers) -> None:
+    await release.run_until_ready()
+    first = release.secret
+    proof = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": release.bot.name}}
+    body = {**proof, "password": release.bot.password, "device_id": first["device-id"]}
+    await release.synapse.request("POST", "/_matrix/client/v3/login", body)
+    await assert_answers(release, servers)
+    assert release.told(
+        f"takes the stored token no more: logging {release.bot.user_id} in as device {first['device-id']}"
+    )
+    assert release.secret["access-token"] != first["access-token"]
+    assert (release.secret["device-id"], release.secret["recovery-key"]) == (first["device-id"], first["recovery-key"])
+
+
+async def test_a_device_that_was_logged_out_is_replaced(release: Release, servers: Servers) -> None:
+    """The homeserver forgets a device's keys with it, and maubot would never send them again: the bot would be deaf."""
     await release.run_until_ready()
     first = release.secret
     await release.synapse.request("POST", "/_matrix/client/v3/logout", {}, token=first["access-token"])
-    await release.run_until_ready()
-    assert any(
-        f"takes the stored token no more: logging {release.bot.user_id} in as device {first['device-id']}" in line
-        for line in release.lines()
-    )
+    await assert_answers(release, servers)
+    assert release.told("were lost, in maubot or at the homeserver; the bot gets a new device")
+    assert release.secret["device-id"] != first["device-id"]
     assert release.secret["recovery-key"] == first["recovery-key"]
-    await assert_whole(release)
+
+
+async def test_keys_that_maubot_lost_are_replaced_with_the_device(release: Release, servers: Servers) -> None:
+    """Others would go on encrypting for the old ones."""
+    await release.run_until_ready()
+    first = release.secret
+    await release.maubot.stop()
+    with sqlite3.connect(release.maubot.directory / "maubot.db") as database:
+        database.execute("DELETE FROM crypto_account WHERE account_id = ?", (release.bot.user_id,))
+    database.close()
+    await release.maubot.run()
+    await assert_answers(release, servers)
+    assert release.secret["device-id"] != first["device-id"]
+    assert release.secret["recovery-key"] == first["recovery-key"]
 
 
 async def test_the_same_device_on_an_empty_maubot(release: Release) -> None:
     await release.run_until_ready()
+    kept = ("device-id", "access-token", "recovery-key")
     before = release.secret
     await release.delete()
     await release.run_until_ready()
-    assert [release.secret[key] for key in ("device-id", "access-token")] == [
-        before[key] for key in ("device-id", "access-token")
-    ]
+    assert [release.secret[key] for key in kept] == [before[key] for key in kept]
     await assert_whole(release)
 
 
@@ -225,7 +267,7 @@ async def test_an_account_that_has_cross_signing_already(release: Release) -> No
     assert not release.ready.exists()
     await release.kill()
     release.credentials["recovery-key"] = "EsTx oNe1 oNLY"
-    line = await release.run_until_told("the recovery key does not fit")
+    await release.run_until_told("the recovery key does not fit")
     release.credentials["recovery-key"] = release.bot.recovery_key
     await release.run_until_ready()
     assert await release.signed()
@@ -247,9 +289,13 @@ async def test_no_identity_is_made_whose_key_cannot_be_stored(release: Release) 
 
 async def test_a_recovery_key_is_stored_however_long_it_takes(release: Release) -> None:
     refusals = release.cluster.fail(method="PATCH", path="nothing", status=503, times=3)
-    release.gate.kill_after = lambda write: (
-        write.endswith("generate_recovery_key") and bool(setattr(refusals, "path", "secrets"))
-    )
+
+    def refuse_from_now_on(write: str) -> bool:
+        if write.endswith("generate_recovery_key"):
+            refusals.path = "secrets"
+        return False
+
+    release.gate.kill_after = refuse_from_now_on
     await release.start()
     await release.until(lambda: refusals.struck, "a refusal")
     release.process.terminate()
@@ -280,11 +326,11 @@ async def test_plugins_go_up_and_back_and_not_over_a_newer_one(release: Release,
         await release.run_until_ready()
         assert await version_at(release) == version
         await assert_whole(release)
-    await release.api.upload_plugin(Path(plugin_of(tmp_path / "admin.mbp", "7.0.0")).read_bytes())
+    await release.api.upload_plugin(archive_of(plugin_of(tmp_path / "admin.mbp", "7.0.0")))
     release.config["plugin"] = ours
     await release.run_until_ready()
     assert await version_at(release) == "7.0.0"
-    assert any("maubot has the newer version 7.0.0, not our 0.1.0: it stays" in line for line in release.lines())
+    assert release.told("maubot has the newer version 7.0.0, not our 0.1.0: it stays")
 
 
 @pytest.mark.parametrize("manage", ["create", "reconcile"])
@@ -301,7 +347,7 @@ async def test_who_wins_over_the_settings(release: Release, manage: str) -> None
     await release.run_until_ready()
     wins = manage == "reconcile"
     assert (await release.api.settings(release.name))["maximum_age"] == ("5m" if wins else "4m")
-    assert any("instance.settings are not applied" in line for line in release.lines()) != wins
+    assert bool(release.told("instance.settings are not applied")) != wins
     await release.api.change_instance(release.name, started=False, enabled=False)
     if wins:
         await release.run_until_ready()
@@ -328,20 +374,15 @@ async def test_settings_that_the_plugin_refuses(release: Release, there: bool) -
 
 async def test_it_waits_for_what_does_not_answer_and_ends_on_sigterm(release: Release) -> None:
     release.ready.touch()
-    release.synapse.process.pause()
-    try:
-        homeserver = release.config["homeserver"]
-        release.config["homeserver"] = "http://127.0.0.1:9"
-        await release.start()
-        await release.until(lambda: "waiting for it" in release.log.read_text(), "it to wait")
-        assert not release.ready.exists()
-        await asyncio.sleep(2.5)
-        assert len(release.lines()) == 2
-        release.process.terminate()
-        assert await release.process.wait() == 0
-        release.config["homeserver"] = homeserver
-    finally:
-        release.synapse.process.resume()
+    homeserver, release.config["homeserver"] = release.config["homeserver"], "http://127.0.0.1:9"
+    await release.start()
+    await release.until(lambda: release.told("waiting for it"), "it to wait")
+    assert not release.ready.exists()
+    await asyncio.sleep(2.5)
+    assert len(release.told("step=wait")) == 1
+    release.process.terminate()
+    assert await release.process.wait() == 0
+    release.config["homeserver"] = homeserver
     await release.start()
     await release.until(release.ready.exists, "it to be ready")
     release.process.terminate()
