@@ -25,6 +25,11 @@ MATRIX = "/_matrix/client"
 MAUBOT = "/_matrix/maubot/v1"
 PUBLIC_KEYS = ("state", "device-id")
 """The Secret's keys that are no secrets."""
+CURES = {
+    HTTPStatus.FORBIDDEN: "give the provisioner's service account get and patch on it",
+    HTTPStatus.NOT_FOUND: "the chart ships it: install the release again",
+    HTTPStatus.CONFLICT: "somebody else has just changed it; trying again",
+}
 _hidden: set[str] = set()
 _told: set[str] = set()
 
@@ -156,8 +161,8 @@ class Secret:
             token = (self._account / "token").read_text().strip()  # the kubelet renews the file
             answer = self._api.call(method, self._path + query, body, token)
         except Refused as refusal:
-            need = "the provisioner's service account needs get and patch on it; trying again"
-            raise Problem(f"cannot {method.lower()} {self._name}: {refusal}; {need}") from None
+            cure = CURES.get(HTTPStatus(refusal.status), "trying again")
+            raise Problem(f"cannot {method.lower()} {self._name}: {refusal}; {cure}") from None
         except OSError as error:
             raise Problem(
                 f"the service account's token cannot be read ({type(error).__name__}); trying again"

@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 from apis import MATRIX, MINUTE, PATIENT, Api, Json, Maubot, Problem, Refused, Secret, tell
 
+GIVEN_LOGIN = "bot.userId and bot.deviceId"
+STORED_LOGIN = "bot.userId, or for another account remove device-id, access-token and recovery-key from the Secret"
 NO_KEY = (
     "the account has cross-signing keys already, and none of them has signed this device; give their recovery key as "
     "bot.recoveryKey, or reset the bot's cross-signing in another client of the bot and give the new one"
@@ -60,15 +62,10 @@ class Bot:
             token = self._new_login("the homeserver takes the stored token no more" if token else "there is no token")
             found = self._whoami(token) or {}
         there = str(found.get("device_id", ""))
-        device = (self._given("device-id") or there) if given else self._secret.data["device-id"]
+        device = (self._given("device-id") or there) if given else self._secret.data.get("device-id", "")
         if not device or (found.get("user_id"), there or device) != (self._user, device):
-            where = (
-                "bot.userId and bot.deviceId" if given else "bot.userId, or empty the Secret's device-id, access-token"
-            )
-            what = (
-                f"the access token is of device '{there}' of {found.get('user_id')}, not of '{device}' of {self._user}"
-            )
-            raise Problem(f"{what}; correct {where}", MINUTE)
+            what = f"the access token is of '{there}' of {found.get('user_id')}, not of '{device}' of {self._user}"
+            raise Problem(f"{what}; correct {GIVEN_LOGIN if given else STORED_LOGIN}", MINUTE)
         self._token, self._device = token, device
 
     def _whoami(self, token: str) -> Json | None:
@@ -106,6 +103,7 @@ class Bot:
         quiet = {"sync": False, "autojoin": False}  # the plugin does both itself, and better
         found = self._maubot.find(self._path)
         if found is None:
+            self._secret.remember(revive="yes")  # maubot disables an instance that misses its client
             found = self._put_client("made", {**details, **quiet, "enabled": True, "started": True})
         if any(found[key] != value for key, value in details.items()):
             self._secret.remember(restart="yes")  # a running instance keeps the client that it was started with
@@ -127,6 +125,7 @@ class Bot:
     def cross_sign(self) -> None:
         found = self._signing()
         self._check_keys(found.fingerprint)
+        self._secret.remember(keys=f"{self._device} {self._fingerprint}")
         key = self._given("recovery-key") or self._secret.data.get("recovery-key", "")
         if not found.signed and not found.identity:
             self._generate_recovery_key()
@@ -136,7 +135,6 @@ class Bot:
             tell("warning", "cross_sign", LOST_KEY, once=True)
         if not found.signed and not self._signing().signed:
             raise Problem("maubot has signed the device, and the homeserver does not show it; trying again")
-        self._secret.remember(keys=f"{self._device} {self._fingerprint}")
 
     def _signing(self) -> Signing:
         body = {"device_keys": {self._user: [self._device]}}
@@ -176,7 +174,6 @@ class Bot:
         try:
             self._maubot.call("POST", self._path + "/verify", {"recovery_key": key}, PATIENT)
         except Refused as refusal:
-            raise Problem(
-                f"the recovery key does not fit ({refusal}); give the account's own as bot.recoveryKey"
-            ) from None
+            wrong = f"the recovery key does not fit ({refusal}); give the account's own as bot.recoveryKey"
+            raise Problem(wrong) from None
         tell("info", "cross_sign", f"signed device {self._device} with the recovery key")

@@ -66,7 +66,9 @@ def order(version: str) -> tuple[list[int], bool, list[int]]:
 
 def must_upload(there: str, ours: Plugin, last: str) -> bool:
     """Whether a maubot that has version `there` (empty: none), and got `last` from us, gets ours."""
-    return not there or order(there) < order(ours.version) or (last.split()[:1] == [there] and last != ours.mark)
+    if not there or order(there) < order(ours.version):
+        return True
+    return bool(last) and order(last.split(maxsplit=1)[0]) == order(there) and last != ours.mark
 
 
 def must_apply(state: Mapping[str, str], values: str, text: str, *, reconcile: bool) -> bool:
@@ -95,10 +97,8 @@ class Provisioner:
         known = all(self._tried(step) for step in (self.secret, self.wait, self._bot.log_in, self._bot.client))
         if not known:
             return False
-        done = [
-            self._tried(step) for step in (self._bot.cross_sign, self.plugin, self.instance)
-        ]  # each, as far as it goes
-        return all(done)
+        rest = (self._bot.cross_sign, self.plugin, self.instance)  # each of them, whatever became of the one before
+        return False not in [self._tried(step) for step in rest]
 
     def _tried(self, step: Callable[[], None]) -> bool:
         try:
@@ -131,6 +131,8 @@ class Provisioner:
             found = self._maubot.find(self._instance_path)
             if found and digest(found["config"].encode()) == self._secret.state.get("text"):
                 self._secret.remember(text=UNFINISHED)  # a plugin with other settings makes another text of the same
+            if not there:
+                self._secret.remember(revive="yes")  # maubot disables an instance that misses its plugin
             ours.upload(self._maubot)
         if not must and order(there) > order(ours.version):
             tell("info", "plugin", f"maubot has the newer version {there}, not our {ours.version}: it stays", once=True)
@@ -143,7 +145,8 @@ class Provisioner:
             self._secret.remember(values=digest(self._settings.encode()), text=UNFINISHED, restart="")
             found = self._make_instance()
         if not found["enabled"]:
-            if not self._reconcile:
+            state = self._secret.state
+            if not (self._reconcile or state.get("revive") or state.get("text") == UNFINISHED):
                 raise Problem("the instance is disabled; enable it in maubot's UI, or let instance.manage be reconcile")
             found = self._put_instance("enabled", {"enabled": True})
         if self._secret.state.get("restart") and found["started"]:
@@ -152,19 +155,13 @@ class Provisioner:
             found = self._put_instance("started", {"started": True})
         if not found["started"]:
             raise Problem("the instance does not start; maubot's log says why")
-        self._secret.remember(restart="")
+        self._secret.remember(restart="", revive="")
         self._apply_settings(found["config"])
 
     def _make_instance(self) -> Json:
         plugin = Plugin.load(Path(self._config["plugin"])).id
-        body = {
-            "type": plugin,
-            "primary_user": self._config["user"],
-            "enabled": True,
-            "started": True,
-            "config": self._settings,
-        }
-        return self._put_instance("made", body)
+        running = {"primary_user": self._config["user"], "enabled": True, "started": True}
+        return self._put_instance("made", {"type": plugin, **running, "config": self._settings})
 
     def _put_instance(self, what: str, changes: Json) -> Json:
         tell("info", "instance", f"the instance is {what}")
@@ -177,11 +174,9 @@ class Provisioner:
                 tell("warning", "instance", NOT_APPLIED, once=True)
             return
         self._secret.remember(values=values, text=UNFINISHED)
-        new = (
-            self._settings if self._settings != text else self._settings + "\n"
-        )  # maubot does not check the same again
+        again = "\n" if self._settings == text else ""  # maubot does not look at the same text twice
         try:
-            text = self._put_instance("given its settings", {"config": new})["config"]
+            text = self._put_instance("given its settings", {"config": self._settings + again})["config"]
         except Refused as refusal:
             raise Problem(f"instance.settings are refused ({refusal}); correct them") from None
         self._secret.remember(text=digest(text.encode()))
@@ -238,10 +233,8 @@ def deploy(config: Json) -> None:
 
 def upload(config: Json) -> None:
     """Bring the plugin to a maubot that somebody else runs. Raises Problem."""
-    ours, maubot = (
-        Plugin.load(Path(config["plugin"])),
-        Maubot(config["maubot"], given("username"), lambda: given("password")),
-    )
+    ours = Plugin.load(Path(config["plugin"]))
+    maubot = Maubot(config["maubot"], given("username"), lambda: given("password"))
     wait_for(maubot.api, MAUBOT + "/features", Path(config["ready_file"]))
     there = ours.version_at(maubot)
     if must_upload(there, ours, ""):
