@@ -191,7 +191,7 @@ async def test_a_token_of_another_device(release: Release) -> None:
     login = await release.synapse.login(release.bot.name, release.bot.password)
     release.credentials = {"access-token": login.access_token, "device-id": "ANOTHER"}
     line = await release.run_until_told("level=error step=log_in")
-    assert f"is of device '{login.device_id}' of {release.bot.user_id}, not of 'ANOTHER'" in line
+    assert f"is of '{login.device_id}' of {release.bot.user_id}, not of 'ANOTHER'" in line
     assert "correct bot.userId and bot.deviceId" in line
 
 
@@ -246,7 +246,7 @@ async def test_keys_that_maubot_lost_are_replaced_with_the_device(release: Relea
     assert release.secret["recovery-key"] == first["recovery-key"]
 
 
-async def test_the_same_device_on_an_empty_maubot(release: Release) -> None:
+async def test_the_same_device_for_a_client_and_an_instance_that_are_gone(release: Release) -> None:
     await release.run_until_ready()
     kept = ("device-id", "access-token", "recovery-key")
     before = release.secret
@@ -282,7 +282,7 @@ async def test_no_identity_is_made_whose_key_cannot_be_stored(release: Release) 
     """As if the right to write went away just then."""
     release.cluster.fail(method="PATCH", path="dryRun", status=403, times=None)
     line = await release.run_until_told("level=error step=cross_sign")
-    assert "needs get and patch on it" in line
+    assert "give the provisioner's service account get and patch on it" in line
     assert not [name for name in release.gate.asked if name.endswith("generate_recovery_key")]
     release.cluster.faults.clear()
     await release.run_until_ready()
@@ -318,6 +318,17 @@ async def test_a_client_that_was_disabled_comes_back(release: Release) -> None:
     assert len(release.gate.writes) == before + 2
     await assert_whole(release)
     assert (await release.api.client(release.bot.user_id))["displayname"] == "Toggle"
+
+
+async def test_an_instance_that_maubot_disabled_for_want_of_its_plugin_comes_back(release: Release) -> None:
+    """As when the claim is lost, and the database is elsewhere."""
+    await release.run_until_ready()
+    for file in (release.maubot.directory / "plugins").glob("*.mbp"):
+        file.unlink()
+    await release.maubot.restart()
+    assert not (await release.api.instance(release.name))["enabled"]
+    await release.run_until_ready()
+    await assert_whole(release)
 
 
 async def test_plugins_go_up_and_back_and_not_over_a_newer_one(release: Release, tmp_path: Path) -> None:

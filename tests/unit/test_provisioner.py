@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +23,7 @@ def provision(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr("sys.dont_write_bytecode", True)
     monkeypatch.syspath_prepend(FILES)
     for name in MODULES:
-        monkeypatch.delitem(importlib.sys.modules, name, raising=False)
+        monkeypatch.delitem(sys.modules, name, raising=False)
     return importlib.import_module("provision")
 
 
@@ -70,6 +71,7 @@ def test_which_plugin_goes_up(provision: ModuleType) -> None:
     assert not provision.must_upload("1.1.0", ours, ""), "somebody else brought it"
     assert not provision.must_upload("1.2.0", ours, ours.mark), "an admin brought it"
     assert not provision.must_upload("1.2.0", ours, "")
+    assert provision.must_upload("1.2.0rc1", ours, "1.2.0-rc.1 hash"), "maubot writes versions in its own way"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,6 @@ def test_a_refusal_of_kubernetes_is_told_without_its_text(provision: ModuleType)
 
 
 def test_a_homeserver_says_how_long_to_wait(provision: ModuleType) -> None:
-    refusal = provision.Refused(
-        "x", 429, {"errcode": "M_LIMIT_EXCEEDED", "error": "slow down", "retry_after_ms": 90000}
-    )
+    body = {"errcode": "M_LIMIT_EXCEEDED", "error": "slow down", "retry_after_ms": 90000}
+    refusal = provision.Refused("x", 429, body)
     assert (str(refusal), refusal.pause) == ("x answered 429 M_LIMIT_EXCEEDED: slow down", 90.0)
