@@ -190,7 +190,8 @@ class Maubot:
         try:
             self._token = self.api.call("POST", MAUBOT + "/auth/login", proof)["token"]
         except Refused as refusal:
-            raise Problem(f"maubot refuses the password of {self._user} ({refusal}); give it the one it has") from None
+            cure = "restart maubot if it was started with another one, or correct it"
+            raise Problem(f"maubot refuses the password of {self._user} ({refusal}); {cure}") from None
         hide(self._token)
         return self.api.call(method, MAUBOT + path, body, self._token, timeout)
 

@@ -24,7 +24,7 @@ from tests.stack.chat import Account
 from tests.stack.cluster import PolicyRule, SimulatedCluster
 from tests.stack.maubot import Maubot, MaubotAPI
 from tests.stack.processes import LOOPBACK, ChildProcess
-from tests.stack.stack import PLUGIN, plugin_file
+from tests.stack.stack import PLUGIN, plugin_file, unless_gone
 from tests.stack.synapse import REPOSITORY, Synapse
 
 PROGRAM = REPOSITORY / "chart" / "files" / "provision.py"
@@ -302,5 +302,4 @@ class Release:
     async def delete(self) -> None:
         """Delete what is of it in maubot, and the plugin."""
         for path in (f"/instance/{self.name}", f"/client/{self.bot.user_id}", f"/plugin/{PLUGIN}"):
-            with contextlib.suppress(Exception):
-                await self.api.call("DELETE", path)
+            await unless_gone(self.api.call("DELETE", path))

@@ -119,13 +119,14 @@ async def test_from_nothing_to_a_bot_that_answers(release: Release, servers: Ser
     await release.run_until_told("waiting for it", maubot="http://127.0.0.1:9")
     made = release.secret
     assert set(made) == {"admin-password", "unshared-secret"}
-    maubot = Maubot.prepare(tmp_path / "maubot", servers.synapse, password=made["admin-password"])
+    maubot, shared = Maubot.prepare(tmp_path / "maubot", servers.synapse, password=made["admin-password"]), release.api
     try:
         await maubot.run()
         async with maubot.api() as release.api:
             release.config["maubot"] = maubot.url
             await assert_answers(release, servers)
     finally:
+        release.api = shared
         await maubot.stop(3)
     log = release.log.read_text()
     assert all(value not in log for key, value in release.secret.items() if key not in ("state", "device-id"))

@@ -131,3 +131,29 @@ def test_a_homeserver_says_how_long_to_wait(provision: ModuleType) -> None:
     body = {"errcode": "M_LIMIT_EXCEEDED", "error": "slow down", "retry_after_ms": 90000}
     refusal = provision.Refused("x", 429, body)
     assert (str(refusal), refusal.pause) == ("x answered 429 M_LIMIT_EXCEEDED: slow down", 90.0)
+
+
+def test_it_looks_sooner_while_something_is_missing(
+    provision: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each pass: what it found, how long to wait at least; then how long it waited, and whether it was ready."""
+    passes = [(False, 0), (False, 0), (False, 60), (True, 0), (False, 0), *5 * [(False, 0)], (True, 0)]
+    ready, rests = tmp_path / "ready", list[tuple[float, bool]]()
+
+    class Pass:
+        pause = 0.0
+
+        def look(self) -> bool:
+            if len(rests) == len(passes):
+                raise SystemExit
+            found, self.pause = passes[len(rests)]
+            return found
+
+    monkeypatch.setattr(provision, "Provisioner", lambda *_: Pass())
+    monkeypatch.setattr(provision, "Secret", lambda **_: None)
+    monkeypatch.setattr(provision.time, "sleep", lambda seconds: rests.append((seconds, ready.exists())))
+    with pytest.raises(SystemExit):
+        provision.deploy({"secret": {}, "ready_file": str(ready)})
+    assert [seconds for seconds, _ in rests] == [1, 2, 60, 60, 1, 2, 4, 8, 16, 32, 60]
+    assert [there for _, there in rests] == [found for found, _ in passes]
+    assert not ready.exists()
