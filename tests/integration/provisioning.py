@@ -173,18 +173,17 @@ class Release:
         cluster.add_secret(NAMESPACE, release.name)
         cluster.change_secret(NAMESPACE, release.name, admin_password=maubot.password)
         cluster.grant([PolicyRule(("get", "patch"), ("secrets",), ("",), (release.name,), NAMESPACE)])
-        try:
-            async with (
-                Before(release.gate, bot.synapse.url) as homeserver,
-                Before(release.gate, maubot.url) as before_maubot,
-                Before(release.gate, cluster.url, cluster) as kubernetes,
-            ):
-                release.configure(homeserver.url, before_maubot.url, kubernetes.port)
+        async with (
+            Before(release.gate, bot.synapse.url) as homeserver,
+            Before(release.gate, maubot.url) as before_maubot,
+            Before(release.gate, cluster.url, cluster) as kubernetes,
+        ):
+            release.configure(homeserver.url, before_maubot.url, kubernetes.port)
+            try:
                 yield release
+            finally:
                 await release.kill()
                 await release.delete()
-        finally:
-            await release.kill()
 
     def configure(self, homeserver: str, maubot: str, kubernetes_port: int) -> None:
         """What the chart would render, for these addresses."""
