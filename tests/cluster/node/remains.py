@@ -1,0 +1,108 @@
+"""Ends and removes what is left of a node whose components have ended: containers, control groups, files.
+
+Everything is recognised by the node's own directory, network or control group; another cluster's is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from .layout import CGROUP, NETWORK, Layout
+
+SHIM = "containerd-shim-runc-v2"
+SHIM_STATE = "containerd-state/io.containerd.runtime.v2.task"
+CNI_RESULTS = Path("/var/lib/cni/results")
+CONTAINER_LOGS = Path("/var/log/containers")
+"""The kubelet links each container's log here, wherever it keeps them."""
+GONE_SECONDS = 10.0
+PAUSE_SECONDS = 0.02
+
+
+def end_containers(layout: Layout) -> None:
+    """Kill the containers and their shims; containerd does neither when it ends."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while (processes := {*_members(), *_shims(layout)}) and time.monotonic() < deadline:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(PAUSE_SECONDS)
+
+
+def remove(layout: Layout) -> None:
+    """Remove every file and every control group; may be called again."""
+    _remove_shim_sockets(layout)
+    for group in _control_groups():
+        _remove_control_group(group)
+    for result in CNI_RESULTS.glob(f"{NETWORK}-*"):
+        result.unlink(missing_ok=True)
+    _remove_log_links(layout)
+    _refuse_mounts(layout)
+    shutil.rmtree(layout.run, ignore_errors=True)
+
+
+def make_control_groups() -> None:
+    """The kubelet wants its root control group to be there, with every controller."""
+    for group in _control_groups():
+        group.mkdir(exist_ok=True)
+
+
+def _shims(layout: Layout) -> Iterator[int]:
+    for directory in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            program, *arguments = (directory / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if Path(program).name == SHIM and str(layout.containerd) in arguments:
+                yield int(directory.name)
+
+
+def _members() -> Iterator[int]:
+    """The processes in our control groups: those of the containers."""
+    for group in _control_groups():
+        for file in group.rglob("cgroup.procs"):
+            with contextlib.suppress(OSError):
+                yield from map(int, file.read_text().split())
+
+
+def _remove_shim_sockets(layout: Layout) -> None:
+    """They lie in a directory that all containerds share."""
+    for file in (layout.run / SHIM_STATE).glob("*/*/bootstrap.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            address: str = json.loads(file.read_text())["address"]
+            Path(address.removeprefix("unix://")).unlink()
+
+
+def _control_groups() -> list[Path]:
+    """Ours in every hierarchy; version 1 has one for each controller."""
+    lines = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    return [Path(line[1]) / CGROUP for line in lines if line[2] in {"cgroup", "cgroup2"}]
+
+
+def _remove_control_group(group: Path) -> None:
+    """A killed process leaves its group a moment later."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while group.exists() and time.monotonic() < deadline:
+        for directory, _, _ in os.walk(group, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(directory).rmdir()
+        time.sleep(PAUSE_SECONDS)
+
+
+def _remove_log_links(layout: Layout) -> None:
+    for link in CONTAINER_LOGS.glob("*.log"):
+        if link.is_symlink() and layout.run in link.readlink().parents:
+            link.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        CONTAINER_LOGS.rmdir()
+
+
+def _refuse_mounts(layout: Layout) -> None:
+    """A volume that is still mounted must not be emptied; the supervisor's mounts are in a namespace of its own."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        if layout.run in Path(line.split()[1]).parents:
+            raise OSError(f"{line.split()[1]} is still mounted: unmount it, then run this again")

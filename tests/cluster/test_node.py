@@ -1,0 +1,105 @@
+"""The node itself: what the tests of the chart take for granted is so."""
+
+from __future__ import annotations
+
+import pytest
+
+from .cluster import Cluster, KubectlFailed, Manifest, Namespace
+from .node.layout import ADDRESS, API_SERVICE
+
+pytestmark = pytest.mark.first
+
+LABELS = {"app": "probe"}
+RESTRICTED_CONTAINER: Manifest = {
+    "imagePullPolicy": "IfNotPresent",
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    },
+}
+RESTRICTED_POD: Manifest = {
+    "securityContext": {
+        "runAsNonRoot": True,
+        "runAsUser": 1337,
+        "runAsGroup": 1337,
+        "fsGroup": 1337,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    },
+    "terminationGracePeriodSeconds": 1,
+}
+DATA: Manifest = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+
+
+def deployment(image: str, **pod: object) -> Manifest:
+    """One replica of the probe, serving, with a volume."""
+    container = {
+        **RESTRICTED_CONTAINER,
+        "name": "probe",
+        "image": image,
+        "args": ["serve", "8080"],
+        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    }
+    template = {
+        "metadata": {"labels": LABELS},
+        "spec": {**RESTRICTED_POD, "containers": [container], "volumes": [DATA], **pod},
+    }
+    spec = {"replicas": 1, "selector": {"matchLabels": LABELS}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "probe"}, "spec": spec}
+
+
+def service() -> Manifest:
+    spec = {"selector": LABELS, "ports": [{"port": 80, "targetPort": 8080}]}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "probe"}, "spec": spec}
+
+
+def claim() -> Manifest:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": spec}
+
+
+async def test_a_restricted_pod_runs_with_a_volume_dns_logs_and_exec(cluster: Cluster, namespace: Namespace) -> None:
+    directory = await namespace.volume("data")
+    await namespace.apply(claim(), service(), deployment(await cluster.probe()))
+    await namespace.rolled_out("deployment/probe")
+
+    [pod] = [pod["metadata"]["name"] for pod in await namespace.pods("app=probe")]
+    assert await namespace.logs(pod) == "listening on port 8080\n"
+    await namespace.exec(pod, "/probe", "write", "/data/file")
+    written = directory / "file"
+    assert (written.read_text(), written.stat().st_uid, written.stat().st_gid) == ("written\n", 1337, 1337)
+    resolved = await namespace.exec(pod, "/probe", "resolve", "kubernetes.default.svc.cluster.local")
+    assert resolved.split() == [API_SERVICE]
+    assert await namespace.exec(pod, "/probe", "fetch", f"http://probe.{namespace.name}.svc") == "here\n"
+
+
+async def test_what_is_not_restricted_is_refused(cluster: Cluster, namespace: Namespace) -> None:
+    pod = {"containers": [{"name": "probe", "image": await cluster.probe()}]}
+    with pytest.raises(KubectlFailed, match='violates PodSecurity "restricted'):
+        await namespace.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}, "spec": pod})
+
+
+async def test_the_audit_log_has_what_service_accounts_ask_for(cluster: Cluster, namespace: Namespace) -> None:
+    token = (await namespace.kubectl("create", "token", "default")).strip()
+    as_pods_do = (f"--server={cluster.url}", f"--certificate-authority={cluster.layout.authority}", f"--token={token}")
+    with pytest.raises(KubectlFailed, match="cannot get resource"):
+        await namespace.kubectl("--kubeconfig=/dev/null", *as_pods_do, "get", "secret", "nothing")
+    [event] = cluster.audit(namespace.name)
+    asked = event["objectRef"]
+    assert (event["verb"], asked["resource"], asked["name"]) == ("get", "secrets", "nothing")
+    assert event["annotations"]["authorization.k8s.io/decision"] == "forbid"
+
+
+@pytest.mark.parametrize("component", ["apiserver", "kubelet", "containerd"])
+async def test_a_component_can_be_restarted(cluster: Cluster, namespace: Namespace, component: str) -> None:
+    await namespace.volume("data")
+    await namespace.apply(claim(), deployment(await cluster.probe()))
+    await namespace.rolled_out("deployment/probe")
+    before = await namespace.pods("app=probe")
+
+    await cluster.restart(component)
+    await namespace.kubectl("annotate", "deployment/probe", "seen=yes")
+    await namespace.rolled_out("deployment/probe")
+    assert [pod["metadata"]["uid"] for pod in await namespace.pods("app=probe")] == [before[0]["metadata"]["uid"]]
+    assert ADDRESS in cluster.url
