@@ -89,6 +89,11 @@ class Cluster:
         raise NotOurs("set ADDRESS_FOR_TESTS to an address of this machine that the cluster's pods reach")
 
     @property
+    def is_other(self) -> bool:
+        """Whether it is the cluster of KUBECONFIG_FOR_TESTS."""
+        return self._layout is None
+
+    @property
     def layout(self) -> Layout:
         """The node's files, its audit log and certificate authority among them.
 
@@ -255,17 +260,21 @@ class Namespace:
         chosen = (f"--container={container}",) if container else ()
         return await self.kubectl("exec", pod, *chosen, "--", *command)
 
-    async def volume(self, claim: str, *, size: str = "1Gi", access_mode: str = "ReadWriteOnce") -> Path:
-        """Make a `local` PersistentVolume that only the claim of this name gets; its directory on the node.
+    async def volume(self, claim: str, *, size: str = "1Gi", access_mode: str = "ReadWriteOnce") -> None:
+        """See to it that the claim of this name finds a volume: on the node, a `local` one that only that claim gets.
 
-        ReadWriteOncePod has to be a volume's only access mode, so there is only one.
+        ReadWriteOncePod has to be a volume's only access mode, so there is one. Another cluster has volumes of its own.
         """
-        name = f"{self.name}-{claim}"
-        directory = self.cluster.layout.volumes / name
+        if self.cluster.is_other:
+            return
+        directory = self.volume_directory(claim)
         directory.mkdir()
-        self._volumes.append(name)
-        await self.cluster.apply(_local_volume(name, directory, self.name, claim, size, access_mode))
-        return directory
+        self._volumes.append(directory.name)
+        await self.cluster.apply(_local_volume(directory, self.name, claim, size, access_mode))
+
+    def volume_directory(self, claim: str) -> Path:
+        """Where the files of a volume are on the node."""
+        return self.cluster.layout.volumes / f"{self.name}-{claim}"
 
     async def delete(self) -> None:
         """Delete everything in it, and wait until it is gone."""
@@ -274,12 +283,12 @@ class Namespace:
             await self.cluster.kubectl("delete", "persistentvolume", volume, "--timeout=30s")
 
 
-def _local_volume(name: str, directory: Path, namespace: str, claim: str, size: str, access_mode: str) -> Manifest:
+def _local_volume(directory: Path, namespace: str, claim: str, size: str, access_mode: str) -> Manifest:
     here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NAME]}
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": name},
+        "metadata": {"name": directory.name},
         "spec": {
             "capacity": {"storage": size},
             "accessModes": [access_mode],

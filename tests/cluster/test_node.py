@@ -60,14 +60,14 @@ def claim() -> Manifest:
 
 
 async def test_a_restricted_pod_runs_with_a_volume_dns_logs_and_exec(cluster: Cluster, namespace: Namespace) -> None:
-    directory = await namespace.volume("data")
+    await namespace.volume("data")
     await namespace.apply(claim(), service(), deployment(await cluster.probe()))
     await namespace.rolled_out("deployment/probe")
 
     [pod] = [pod["metadata"]["name"] for pod in await namespace.pods("app=probe")]
     assert await namespace.logs(pod) == "listening on port 8080\n"
     await namespace.exec(pod, "/probe", "write", "/data/file")
-    written = directory / "file"
+    written = namespace.volume_directory("data") / "file"
     assert (written.read_text(), written.stat().st_uid, written.stat().st_gid) == ("written\n", 1337, 1337)
     resolved = await namespace.exec(pod, "/probe", "resolve", "kubernetes.default.svc.cluster.local")
     assert resolved.split() == [API_SERVICE]

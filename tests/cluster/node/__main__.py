@@ -24,9 +24,14 @@ from .node import NodeFailed, load
 from .supervisor import READY, end, supervise
 
 TOOLS = ("ip", "nft", "iptables", "runc", "unshare", "nsenter")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 CALLERS = ("kubectl", "exec", "image", "load")
 """These may name files of the caller's; all others work from the repository's root."""
+LONGEST_PATH = 60
+"""Of the node's directory: a Unix socket has 107 characters for its path, and the kubelet takes many."""
 TESTS = "tests/cluster"
+TESTS_OF_THE_NODE = (f"{TESTS}/test_node.py", f"{TESTS}/test_lifecycle.py")
+"""They say nothing about another cluster."""
 SELECTING = ("-m", "-k", TESTS)
 """A run of the tests that has one of these has chosen for itself."""
 
@@ -69,7 +74,7 @@ def say(text: str) -> None:
     print(f"cluster: {text}", file=sys.stderr, flush=True)
 
 
-def check_machine() -> None:
+def check_machine(layout: Layout) -> None:
     """Say what is missing here.
 
     Raises:
@@ -82,6 +87,8 @@ def check_machine() -> None:
     missing = [name for name in TOOLS if not shutil.which(name)]
     if missing:
         raise NodeFailed(f"missing: {', '.join(missing)}; ./build.sh cluster installs them on Debian")
+    if len(bytes(layout.base)) > LONGEST_PATH:
+        raise NodeFailed(f"{layout.base} is too long for the sockets in it: name a shorter one in TOGGLE_CLUSTER")
 
 
 def run_build(layout: Layout, arguments: Sequence[str]) -> int:
@@ -101,7 +108,7 @@ def run_up(layout: Layout, arguments: Sequence[str]) -> int:
 
 def run_down(layout: Layout, arguments: Sequence[str]) -> int:
     expect(arguments, 0)
-    check_machine()
+    check_machine(layout)
     begun = time.monotonic()
     end(layout)
     say(f"down in {time.monotonic() - begun:.1f} s")
@@ -116,7 +123,7 @@ def run_supervise(layout: Layout, arguments: Sequence[str]) -> int:
 
 def run_kubectl(layout: Layout, arguments: Sequence[str]) -> int:
     kubectl = (programs()["kubectl"], "--kubeconfig", str(layout.kubeconfig))
-    return execute((*inside(layout), *kubectl, *arguments), os.environ)
+    return execute((*inside(layout), *kubectl, *arguments), environment(layout))
 
 
 def run_exec(layout: Layout, arguments: Sequence[str]) -> int:
@@ -156,7 +163,7 @@ def run_component(command: str) -> Callable[[Layout, Sequence[str]], int]:
 def run_test(layout: Layout, arguments: Sequence[str]) -> int:
     pytest = (sys.executable, "-m", "pytest", *selected(arguments))
     if os.environ.get("KUBECONFIG_FOR_TESTS"):
-        return execute(pytest, os.environ)
+        return execute((*pytest, *(f"--ignore={file}" for file in TESTS_OF_THE_NODE)), os.environ)
     started = None if is_running(layout) else start_supervisor(layout, until_we_end=True)
     try:
         status = run_child((*inside(layout), *pytest), environment(layout))
@@ -185,7 +192,7 @@ def start_supervisor(layout: Layout, *, until_we_end: bool = False) -> subproces
     Raises:
         NodeFailed: it did not start.
     """
-    check_machine()
+    check_machine(layout)
     build()
     begun = time.monotonic()
     layout.base.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -193,6 +200,7 @@ def start_supervisor(layout: Layout, *, until_we_end: bool = False) -> subproces
     with layout.log.open("w") as log:
         process = subprocess.Popen(
             ("unshare", "--mount", "--net", "--", sys.executable, "-m", "tests.cluster.node", "supervise", *options),
+            env=environment(layout),
             stdin=subprocess.PIPE if until_we_end else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -201,7 +209,7 @@ def start_supervisor(layout: Layout, *, until_we_end: bool = False) -> subproces
         )
     if process.stdout is None or process.stdout.readline().strip() != READY:
         process.wait()
-        raise NodeFailed(f"it did not start: {layout.log.read_text().strip()}")
+        raise NodeFailed(layout.log.read_text().strip().removeprefix("cluster: "))
     say(f"up in {time.monotonic() - begun:.1f} s")
     return process
 
@@ -221,8 +229,10 @@ def execute(command: Sequence[str], variables: Mapping[str, str]) -> int:
 
 
 def environment(layout: Layout) -> Mapping[str, str]:
+    """Of what runs in its network, from where no proxy can be reached."""
+    variables = {name: value for name, value in os.environ.items() if name.lower() not in PROXIES}
     path = f"{programs().path}:{os.environ['PATH']}"
-    return {**os.environ, "KUBECONFIG": str(layout.kubeconfig), "PATH": path}
+    return {**variables, "KUBECONFIG": str(layout.kubeconfig), "PATH": path}
 
 
 def expect(arguments: Sequence[str], count: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .build import Programs
 from .layout import ADDRESS, API_PORT, NAME, PODS, SERVICES, Layout, api_url
@@ -19,17 +19,16 @@ class Component:
 
     command: Sequence[str]
     ready: str | Sequence[str]
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def components(layout: Layout, programs: Programs, path: str) -> Mapping[str, Component]:
-    """All of them by name; `path` is the PATH of this process."""
+def components(layout: Layout, programs: Programs) -> Mapping[str, Component]:
+    """All of them by name."""
     return {
         "etcd": _etcd(layout, programs),
         "apiserver": _apiserver(layout, programs),
         "controllers": _controllers(layout, programs),
         "scheduler": _scheduler(layout, programs),
-        "containerd": _containerd(layout, programs, path),
+        "containerd": _containerd(layout, programs),
         "dns": Component(
             (programs["coredns"], "-conf", str(layout.run / "Corefile")),
             "http://127.0.0.1:8181/ready",
@@ -91,12 +90,11 @@ def _scheduler(layout: Layout, programs: Programs) -> Component:
     return Component(command, "https://127.0.0.1:10259/healthz")
 
 
-def _containerd(layout: Layout, programs: Programs, path: str) -> Component:
-    """It finds its shim on PATH."""
+def _containerd(layout: Layout, programs: Programs) -> Component:
+    """It finds its shim on PATH, where `environment` in __main__ puts all programs."""
     return Component(
         (programs["containerd"], "-c", str(layout.run / "containerd.toml")),
         (programs["ctr"], "--address", str(layout.containerd), "version"),
-        {"PATH": f"{programs.path}:{path}"},
     )
 
 

@@ -7,7 +7,7 @@ import resource
 from collections.abc import Mapping
 
 from .credentials import Authority, new_key, private_pem, public_pem, write_certificate, write_kubeconfig, write_private
-from .layout import ADDRESS, API_SERVICE, CGROUP, NETWORK, PODS, Layout, api_url
+from .layout import ADDRESS, API_SERVICE, PODS, Layout, api_url
 
 USERS: Mapping[str, tuple[str, str]] = {
     "admin": ("admin", "system:masters"),
@@ -67,7 +67,7 @@ def _pod_network(layout: Layout) -> Mapping[str, object]:
     bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": addresses}
     return {
         "cniVersion": "1.0.0",
-        "name": NETWORK,
+        "name": layout.name,
         "plugins": [bridge, {"type": "portmap", "capabilities": {"portMappings": True}}],
     }
 
@@ -87,7 +87,7 @@ def _kubelet(layout: Layout) -> Mapping[str, object]:
         "authorization": {"mode": "AlwaysAllow"},
         "containerRuntimeEndpoint": f"unix://{layout.containerd}",
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/{CGROUP}",
+        "cgroupRoot": f"/{layout.name}",
         "failCgroupV1": False,
         "failSwapOn": False,
         "oomScoreAdj": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from dataclasses import dataclass
@@ -15,10 +16,6 @@ API_PORT = 6443
 PODS = "10.88.0.0/24"
 SERVICES = "10.0.0.0/24"
 API_SERVICE = "10.0.0.1"
-CGROUP = "maubot-k8s-toggle"
-"""The control group that all pods are below. A second kubelet on this machine would take them for its own orphans."""
-NETWORK = "maubot-k8s-toggle"
-"""The pod network's name, by which CNI files its results under /var/lib/cni."""
 PROBE_IMAGE = "maubot-k8s-toggle.test/probe:1"
 """The image that every node has: one static program, see probe/main.go."""
 
@@ -34,6 +31,11 @@ class Layout:
         """Below TOGGLE_CLUSTER, if that is set, else in the directory for temporary files."""
         named = os.environ.get("TOGGLE_CLUSTER")
         return cls(Path(named).resolve() if named else Path(tempfile.gettempdir()) / "maubot-k8s-toggle-cluster")
+
+    @property
+    def name(self) -> str:
+        """Of the control group that all pods are below, and of the pod network: no two nodes may share them."""
+        return f"maubot-k8s-toggle-{hashlib.sha256(bytes(self.base)).hexdigest()[:8]}"
 
     @property
     def lock(self) -> Path:

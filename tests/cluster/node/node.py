@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ class Node:
     def __init__(self, layout: Layout, programs: Programs) -> None:
         self._layout = layout
         self._programs = programs
-        self._components = components(layout, programs, os.environ["PATH"])
+        self._components = components(layout, programs)
         self._processes: dict[str, ChildProcess] = {}
 
     async def up(self) -> None:
@@ -51,7 +50,7 @@ class Node:
             NodeFailed: something did not start; what was started still runs, see `down`.
         """
         write_configuration(self._layout)
-        make_control_groups()
+        make_control_groups(self._layout)
         await self._make_network()
         await together(self._control_plane(), self._containers())
         await together(*(self.start(name) for name in ("kubelet", "proxy", "dns", "kwok")))
@@ -76,7 +75,6 @@ class Node:
             (*component.command, *flags),
             directory=self._layout.run,
             log=self._layout.component_log(name),
-            environment=component.environment,
         )
         self._processes[name] = process
         await self._wait_until_ready(process, component.ready)

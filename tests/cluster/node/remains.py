@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .layout import CGROUP, NETWORK, Layout
+from .layout import Layout
 
 SHIM = "containerd-shim-runc-v2"
 SHIM_STATE = "containerd-state/io.containerd.runtime.v2.task"
@@ -28,7 +28,7 @@ PAUSE_SECONDS = 0.02
 def end_containers(layout: Layout) -> None:
     """Kill the containers and their shims; containerd does neither when it ends."""
     deadline = time.monotonic() + GONE_SECONDS
-    while (processes := {*_members(), *_shims(layout)}) and time.monotonic() < deadline:
+    while (processes := {*_members(layout), *_shims(layout)}) and time.monotonic() < deadline:
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
@@ -38,18 +38,18 @@ def end_containers(layout: Layout) -> None:
 def remove(layout: Layout) -> None:
     """Remove every file and every control group; may be called again."""
     _remove_shim_sockets(layout)
-    for group in _control_groups():
+    for group in _control_groups(layout):
         _remove_control_group(group)
-    for result in CNI_RESULTS.glob(f"{NETWORK}-*"):
+    for result in CNI_RESULTS.glob(f"{layout.name}-*"):
         result.unlink(missing_ok=True)
     _remove_log_links(layout)
     _refuse_mounts(layout)
     shutil.rmtree(layout.run, ignore_errors=True)
 
 
-def make_control_groups() -> None:
+def make_control_groups(layout: Layout) -> None:
     """The kubelet wants its root control group to be there, with every controller."""
-    for group in _control_groups():
+    for group in _control_groups(layout):
         group.mkdir(exist_ok=True)
 
 
@@ -61,9 +61,9 @@ def _shims(layout: Layout) -> Iterator[int]:
                 yield int(directory.name)
 
 
-def _members() -> Iterator[int]:
+def _members(layout: Layout) -> Iterator[int]:
     """The processes in our control groups: those of the containers."""
-    for group in _control_groups():
+    for group in _control_groups(layout):
         for file in group.rglob("cgroup.procs"):
             with contextlib.suppress(OSError):
                 yield from map(int, file.read_text().split())
@@ -77,10 +77,10 @@ def _remove_shim_sockets(layout: Layout) -> None:
             Path(address.removeprefix("unix://")).unlink()
 
 
-def _control_groups() -> list[Path]:
+def _control_groups(layout: Layout) -> list[Path]:
     """Ours in every hierarchy; version 1 has one for each controller."""
     lines = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    return [Path(line[1]) / CGROUP for line in lines if line[2] in {"cgroup", "cgroup2"}]
+    return [Path(line[1]) / layout.name for line in lines if line[2] in {"cgroup", "cgroup2"}]
 
 
 def _remove_control_group(group: Path) -> None:
