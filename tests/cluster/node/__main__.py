@@ -61,13 +61,21 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] not in COMMANDS:
         sys.stderr.write(USAGE)
         return 2
-    if arguments[0] in CALLERS:
+    command, *rest = arguments
+    layout = Layout.default()
+    if command in CALLERS:
         os.chdir(os.environ.get("CALLER_DIRECTORY", "."))
     try:
-        return COMMANDS[arguments[0]](Layout.default(), arguments[1:])
+        if command != "build" and not (command == "test" and is_other_cluster()):
+            check_machine(layout)
+        return COMMANDS[command](layout, rest)
     except (BuildFailed, NodeFailed, NotRunning, Refused, WrongUse) as error:
         say(str(error))
         return 1
+
+
+def is_other_cluster() -> bool:
+    return bool(os.environ.get("KUBECONFIG_FOR_TESTS"))
 
 
 def say(text: str) -> None:
@@ -108,7 +116,6 @@ def run_up(layout: Layout, arguments: Sequence[str]) -> int:
 
 def run_down(layout: Layout, arguments: Sequence[str]) -> int:
     expect(arguments, 0)
-    check_machine(layout)
     begun = time.monotonic()
     end(layout)
     say(f"down in {time.monotonic() - begun:.1f} s")
@@ -162,7 +169,7 @@ def run_component(command: str) -> Callable[[Layout, Sequence[str]], int]:
 
 def run_test(layout: Layout, arguments: Sequence[str]) -> int:
     pytest = (sys.executable, "-m", "pytest", *selected(arguments))
-    if os.environ.get("KUBECONFIG_FOR_TESTS"):
+    if is_other_cluster():
         return execute((*pytest, *(f"--ignore={file}" for file in TESTS_OF_THE_NODE)), os.environ)
     started = None if is_running(layout) else start_supervisor(layout, until_we_end=True)
     try:
@@ -192,7 +199,6 @@ def start_supervisor(layout: Layout, *, until_we_end: bool = False) -> subproces
     Raises:
         NodeFailed: it did not start.
     """
-    check_machine(layout)
     build()
     begun = time.monotonic()
     layout.base.mkdir(mode=0o700, parents=True, exist_ok=True)
