@@ -18,6 +18,7 @@ from typing import Any
 
 from .node import control
 from .node.build import programs
+from .node.configuration import write_token_keys
 from .node.image import write_archive
 from .node.layout import ADDRESS, NAME, PROBE_IMAGE, Layout
 
@@ -185,6 +186,17 @@ class Cluster:
     async def restart(self, component: str, *flags: str) -> None:
         await self.stop(component)
         await self.start(component, *flags)
+
+    async def invalidate_tokens(self) -> None:
+        """End every service account's token now: an API server lets none expire in less than ten minutes.
+
+        The kubelet writes new ones into the pods, within a minute or two.
+        """
+        await self.stop("apiserver")
+        await asyncio.to_thread(write_token_keys, self.layout)
+        await self.start("apiserver")
+        for component in ("controllers", "kubelet"):  # they would go on with what they know until it is nearly too old
+            await self.restart(component)
 
     def audit(self, namespace: str) -> list[dict[str, Any]]:
         """The requests that the service accounts of `namespace` have made so far, as audit.k8s.io/v1 events."""

@@ -81,14 +81,31 @@ async def test_what_is_not_restricted_is_refused(cluster: Cluster, namespace: Na
 
 
 async def test_the_audit_log_has_what_service_accounts_ask_for(cluster: Cluster, namespace: Namespace) -> None:
-    token = (await namespace.kubectl("create", "token", "default")).strip()
-    as_pods_do = (f"--server={cluster.url}", f"--certificate-authority={cluster.layout.authority}", f"--token={token}")
     with pytest.raises(KubectlFailed, match="cannot get resource"):
-        await namespace.kubectl("--kubeconfig=/dev/null", *as_pods_do, "get", "secret", "nothing")
+        await ask_with(await new_token(namespace), cluster)
     [event] = cluster.audit(namespace.name)
     asked = event["objectRef"]
     assert (event["verb"], asked["resource"], asked["name"]) == ("get", "secrets", "nothing")
     assert event["annotations"]["authorization.k8s.io/decision"] == "forbid"
+
+
+async def test_tokens_can_be_ended(cluster: Cluster, namespace: Namespace) -> None:
+    old = await new_token(namespace)
+    await cluster.invalidate_tokens()
+    with pytest.raises(KubectlFailed, match="must be logged in"):
+        await ask_with(old, cluster)
+    with pytest.raises(KubectlFailed, match="cannot get resource"):
+        await ask_with(await new_token(namespace), cluster)
+
+
+async def new_token(namespace: Namespace) -> str:
+    return (await namespace.kubectl("create", "token", "default")).strip()
+
+
+async def ask_with(token: str, cluster: Cluster) -> None:
+    """Ask for a Secret that there is not, as a pod would."""
+    server = (f"--server={cluster.url}", f"--certificate-authority={cluster.layout.authority}", f"--token={token}")
+    await cluster.kubectl("--kubeconfig=/dev/null", *server, "get", "secret", "nothing")
 
 
 @pytest.mark.parametrize("component", ["apiserver", "kubelet", "containerd"])

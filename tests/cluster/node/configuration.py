@@ -43,18 +43,24 @@ def write_configuration(layout: Layout) -> None:
 
 
 def _write_credentials(layout: Layout) -> None:
-    authority, service_accounts = Authority.make(), new_key()
+    authority = Authority.make()
     pki = layout.authority.parent
     layout.authority.write_bytes(authority.pem())
     write_private(pki / "ca.key", private_pem(authority.key))  # tests make certificates for their own servers
-    (pki / "service-accounts.pub").write_bytes(public_pem(service_accounts))
-    write_private(pki / "service-accounts.key", private_pem(service_accounts))
+    write_token_keys(layout)
     write_certificate(pki, "server", authority, SERVER_NAMES)
     client = new_key()  # the API server's own, for the kubelet
     (pki / "client.crt").write_bytes(authority.issue(client, *USERS["admin"]))
     write_private(pki / "client.key", private_pem(client))
     for name, (user, group) in USERS.items():
         write_kubeconfig(layout.user(name), api_url(), authority, user, group)
+
+
+def write_token_keys(layout: Layout) -> None:
+    """Make the keys that service accounts' tokens are signed with, in place of those that are there."""
+    key, pki = new_key(), layout.authority.parent
+    (pki / "service-accounts.pub").write_bytes(public_pem(key))
+    write_private(pki / "service-accounts.key", private_pem(key))
 
 
 def _pod_network(layout: Layout) -> Mapping[str, object]:
@@ -64,7 +70,7 @@ def _pod_network(layout: Layout) -> Mapping[str, object]:
         "ranges": [[{"subnet": PODS}]],
         "routes": [{"dst": "0.0.0.0/0"}],
     }
-    bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": addresses}
+    bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "hairpinMode": True, "ipam": addresses}
     return {
         "cniVersion": "1.0.0",
         "name": layout.name,
@@ -118,6 +124,8 @@ state = "{run}/containerd-state"
     conf_dir = "{run}/cni"
   [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+      Root = "{run}/runc"
 [plugins."io.containerd.nri.v1.nri"]
   disable = true
 [plugins."io.containerd.internal.v1.opt"]
