@@ -22,6 +22,8 @@ from .remains import end_containers, make_control_groups, remove
 READY_SECONDS = 90.0
 """For each component."""
 POLL_SECONDS = 0.05
+GRACE_SECONDS = 5.0
+"""The API server would take a minute, for requests that go on for ever."""
 LAST_GRACE_SECONDS = 3.0
 """Nobody needs their files afterwards."""
 PROBE_CONFIG: Mapping[str, object] = {"Entrypoint": ["/probe"], "User": "65535:65535"}
@@ -67,9 +69,9 @@ class Node:
 
     async def start(self, name: str, flags: Sequence[str] = ()) -> None:
         """Start a component, with more `flags` than usual, and wait until it is ready."""
-        if name in self._processes:
-            raise NodeFailed(f"{name} runs already")
         component = self._component(name)
+        if (running := self._processes.get(name)) and running.running:
+            raise NodeFailed(f"{name} runs already")
         process = await ChildProcess.start(
             name,
             (*component.command, *flags),
@@ -79,7 +81,7 @@ class Node:
         self._processes[name] = process
         await self._wait_until_ready(process, component.ready)
 
-    async def stop(self, name: str, grace: float = 15) -> None:
+    async def stop(self, name: str, grace: float = GRACE_SECONDS) -> None:
         """SIGTERM, and SIGKILL if it has not ended within `grace` seconds; nothing if it does not run."""
         self._component(name)
         if process := self._processes.pop(name, None):
@@ -87,7 +89,9 @@ class Node:
 
     async def kill(self, name: str) -> None:
         """SIGKILL; nothing if it does not run."""
-        await self.stop(name, 0)
+        self._component(name)
+        if process := self._processes.pop(name, None):
+            await process.kill()
 
     def _component(self, name: str) -> Component:
         try:
