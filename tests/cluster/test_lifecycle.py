@@ -78,11 +78,12 @@ def remains(layout: Layout) -> list[str]:
 
 
 def processes(layout: Layout) -> Iterator[str]:
-    """The components and shims by their arguments, the containers by their control group."""
+    """The components and shims by their arguments, the containers by their control group; zombies have no arguments."""
     for directory in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             arguments = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if str(layout.base) in arguments or layout.name in (directory / "cgroup").read_text():
+            ours = str(layout.base) in arguments or layout.name in (directory / "cgroup").read_text()
+            if arguments and ours:
                 yield f"{directory.name} {arguments}"
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,7 @@ def remove(layout: Layout) -> None:
     for result in CNI_RESULTS.glob(f"{layout.name}-*"):
         result.unlink(missing_ok=True)
     _remove_log_links(layout)
-    _refuse_mounts(layout)
+    _unmount(layout)
     shutil.rmtree(layout.run, ignore_errors=True)
 
 
@@ -101,8 +102,11 @@ def _remove_log_links(layout: Layout) -> None:
         CONTAINER_LOGS.rmdir()
 
 
-def _refuse_mounts(layout: Layout) -> None:
-    """A volume that is still mounted must not be emptied; the supervisor's mounts are in a namespace of its own."""
-    for line in Path("/proc/mounts").read_text().splitlines():
-        if layout.run in Path(line.split()[1]).parents:
-            raise OSError(f"{line.split()[1]} is still mounted: unmount it, then run this again")
+def _unmount(layout: Layout) -> None:
+    """What containers and the kubelet mounted, in the supervisor's mount namespace: elsewhere it is not seen.
+
+    A volume that is still mounted must not be emptied with the directory that it is mounted in.
+    """
+    mounted = [Path(line.split()[1]) for line in Path("/proc/mounts").read_text().splitlines()]
+    for point in reversed([point for point in mounted if layout.run in point.parents]):
+        subprocess.run(("umount", "--lazy", str(point)), check=True)
