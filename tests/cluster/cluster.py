@@ -18,19 +18,17 @@ from typing import Any
 
 from .node import control
 from .node.build import programs
+from .node.command import CommandFailed, run
 from .node.configuration import write_token_keys
 from .node.image import write_archive
 from .node.layout import ADDRESS, NAME, PROBE_IMAGE, Layout
+from .node.node import PROBE_CONFIG, load
 
 Manifest = Mapping[str, Any]
 
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.2
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
-
-
-class KubectlFailed(Exception):
-    """kubectl ended with an error; what it said."""
 
 
 class NotInTime(Exception):
@@ -73,7 +71,7 @@ class Cluster:
     @classmethod
     async def _open(cls, kubeconfig: Path, program: str, layout: Layout | None) -> Cluster:
         kubectl = (program, "--kubeconfig", str(kubeconfig))
-        url = await _run((*kubectl, "config", "view", "--minify", "--output=jsonpath={.clusters[0].cluster.server}"))
+        url = await run((*kubectl, "config", "view", "--minify", "--output=jsonpath={.clusters[0].cluster.server}"))
         return cls(kubeconfig, kubectl, url, layout)
 
     @property
@@ -109,9 +107,9 @@ class Cluster:
         """What ``kubectl ARGUMENTS`` prints; `content` is its standard input.
 
         Raises:
-            KubectlFailed: it fails.
+            CommandFailed: it fails.
         """
-        return await _run((*self._kubectl, *arguments), content)
+        return await run((*self._kubectl, *arguments), content)
 
     async def get(self, *what: str) -> dict[str, Any]:
         """An object, or a list of them, as ``kubectl get WHAT`` finds it."""
@@ -151,10 +149,9 @@ class Cluster:
         Another cluster gets it from the command of LOAD_FOR_TESTS, such as "kind load image-archive".
         """
         if self._layout is not None:
-            ctr = (programs()["ctr"], "--address", str(self._layout.containerd), "--namespace", "k8s.io")
-            await _run((*ctr, "images", "import", str(archive)))
+            await load(self._layout, programs(), archive)
         elif command := os.environ.get("LOAD_FOR_TESTS"):
-            await _run((*shlex.split(command), str(archive)))
+            await run((*shlex.split(command), str(archive)))
         else:
             raise NotOurs('set LOAD_FOR_TESTS to what loads an image into the cluster: "kind load image-archive"')
 
@@ -168,7 +165,7 @@ class Cluster:
     async def probe(self) -> str:
         """The name of the image of probe/main.go, which the cluster then has."""
         if self._layout is None:
-            await self.image(PROBE_IMAGE, programs().probe, {"Entrypoint": ["/probe"], "User": "65535:65535"})
+            await self.image(PROBE_IMAGE, programs().probe, PROBE_CONFIG)
         return PROBE_IMAGE
 
     async def start(self, component: str, *flags: str) -> None:
@@ -257,7 +254,7 @@ class Namespace:
     async def _wait(self, what: str, *arguments: str) -> None:
         try:
             await self.kubectl(*arguments)
-        except KubectlFailed as error:
+        except CommandFailed as error:
             raise NotInTime(f"waited for {what}: {error}\n{await self.cluster.describe(self.name)}") from error
 
     async def pods(self, selector: str) -> list[dict[str, Any]]:
@@ -309,13 +306,3 @@ def _local_volume(directory: Path, namespace: str, claim: str, size: str, access
             "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
         },
     }
-
-
-async def _run(command: Sequence[str], content: str = "") -> str:
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
-    output, errors = await process.communicate(content.encode())
-    if process.returncode:
-        program = " ".join((Path(command[0]).name, *command[1:]))
-        raise KubectlFailed(f"{program}: {errors.decode(errors='replace').strip()}")
-    return output.decode()

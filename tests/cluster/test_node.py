@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .cluster import Cluster, KubectlFailed, Manifest, Namespace
+from .cluster import Cluster, Manifest, Namespace
+from .node.command import CommandFailed
 from .node.layout import ADDRESS, API_SERVICE
-
-pytestmark = pytest.mark.first
 
 LABELS = {"app": "probe"}
 RESTRICTED_CONTAINER: Manifest = {
@@ -59,6 +58,7 @@ def claim() -> Manifest:
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": spec}
 
 
+@pytest.mark.first
 async def test_a_restricted_pod_runs_with_a_volume_dns_logs_and_exec(cluster: Cluster, namespace: Namespace) -> None:
     await namespace.volume("data")
     await namespace.apply(claim(), service(), deployment(await cluster.probe()))
@@ -74,14 +74,16 @@ async def test_a_restricted_pod_runs_with_a_volume_dns_logs_and_exec(cluster: Cl
     assert await namespace.exec(pod, "/probe", "fetch", f"http://probe.{namespace.name}.svc") == "here\n"
 
 
+@pytest.mark.first
 async def test_what_is_not_restricted_is_refused(cluster: Cluster, namespace: Namespace) -> None:
     pod = {"containers": [{"name": "probe", "image": await cluster.probe()}]}
-    with pytest.raises(KubectlFailed, match='violates PodSecurity "restricted'):
+    with pytest.raises(CommandFailed, match='violates PodSecurity "restricted'):
         await namespace.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}, "spec": pod})
 
 
+@pytest.mark.first
 async def test_the_audit_log_has_what_service_accounts_ask_for(cluster: Cluster, namespace: Namespace) -> None:
-    with pytest.raises(KubectlFailed, match="cannot get resource"):
+    with pytest.raises(CommandFailed, match="cannot get resource"):
         await ask_with(await new_token(namespace), cluster)
     [event] = cluster.audit(namespace.name)
     asked = event["objectRef"]
@@ -92,9 +94,9 @@ async def test_the_audit_log_has_what_service_accounts_ask_for(cluster: Cluster,
 async def test_tokens_can_be_ended(cluster: Cluster, namespace: Namespace) -> None:
     old = await new_token(namespace)
     await cluster.invalidate_tokens()
-    with pytest.raises(KubectlFailed, match="must be logged in"):
+    with pytest.raises(CommandFailed, match="must be logged in"):
         await ask_with(old, cluster)
-    with pytest.raises(KubectlFailed, match="cannot get resource"):
+    with pytest.raises(CommandFailed, match="cannot get resource"):
         await ask_with(await new_token(namespace), cluster)
 
 

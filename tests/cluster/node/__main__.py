@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.stack.processes import LAUNCHER
 
 from .build import BuildFailed, build, programs
+from .command import CommandFailed
 from .control import NotRunning, Refused, ask, inside, is_running, supervisor
 from .image import write_archive
 from .layout import Layout
@@ -30,7 +31,7 @@ CALLERS = ("kubectl", "exec", "image", "load")
 LONGEST_PATH = 60
 """Of the node's directory: a Unix socket has 107 characters for its path, and the kubelet takes many."""
 TESTS = "tests/cluster"
-TESTS_OF_THE_NODE = (f"{TESTS}/test_node.py", f"{TESTS}/test_lifecycle.py")
+TESTS_OF_THE_NODE = tuple(f"{TESTS}/test_{name}.py" for name in ("build", "lifecycle", "node"))
 """They say nothing about another cluster."""
 SELECTING = ("-m", "-k", TESTS)
 """A run of the tests that has one of these has chosen for itself."""
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
         if command != "build" and not (command == "test" and is_other_cluster()):
             check_machine(layout)
         return COMMANDS[command](layout, rest)
-    except (BuildFailed, NodeFailed, NotRunning, Refused, WrongUse) as error:
+    except (BuildFailed, CommandFailed, NodeFailed, NotRunning, Refused, WrongUse) as error:
         say(str(error))
         return 1
 

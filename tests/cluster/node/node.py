@@ -13,6 +13,7 @@ import aiohttp
 from tests.stack.processes import ChildProcess, last_lines
 
 from .build import Programs
+from .command import CommandFailed, run
 from .components import Component, components
 from .configuration import PAUSE_IMAGE, write_configuration
 from .image import write_archive
@@ -33,7 +34,7 @@ AFTER_CONTAINERS = ("containerd", "apiserver", "etcd")
 
 
 class NodeFailed(Exception):
-    """A part of the node did not start, or a command in it failed; one sentence, and what that part said."""
+    """A part of the node did not start; one sentence, and what that part said."""
 
 
 class Node:
@@ -49,7 +50,7 @@ class Node:
         """Start everything, and wait until the node is ready for pods.
 
         Raises:
-            NodeFailed: something did not start; what was started still runs, see `down`.
+            NodeFailed, CommandFailed: something did not start; what was started still runs, see `down`.
         """
         write_configuration(self._layout)
         make_control_groups(self._layout)
@@ -150,27 +151,6 @@ async def load(layout: Layout, programs: Programs, archive: Path) -> None:
     await run((*ctr, "images", "import", str(archive)))
 
 
-async def run(command: Sequence[str]) -> str:
-    """What `command` prints.
-
-    Raises:
-        NodeFailed: it fails; quotes what it says.
-    """
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        output, errors = await process.communicate()
-    finally:
-        if process.returncode is None:  # we are cancelled
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        program = " ".join((Path(command[0]).name, *command[1:]))
-        raise NodeFailed(f"{program} failed: {errors.decode(errors='replace').strip()}")
-    return output.decode()
-
-
 async def together(*parts: Coroutine[Any, Any, None]) -> None:
     """Await all; when one fails, cancel the others, wait for their end and raise its error."""
     tasks = [asyncio.create_task(part) for part in parts]
@@ -195,7 +175,7 @@ async def _answers(url: str) -> None:
 
 async def _succeeds(command: Sequence[str]) -> None:
     while True:
-        with contextlib.suppress(NodeFailed):
+        with contextlib.suppress(CommandFailed):
             await run(command)
             return
         await asyncio.sleep(POLL_SECONDS)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from .build import Programs
+from .command import CommandFailed
 from .layout import Layout
 from .node import Node, NodeFailed
 from .remains import end_containers, remove
@@ -36,7 +37,7 @@ class Supervisor:
         """Start the node, say "ready" on standard output, wait for the end, and leave nothing behind.
 
         Raises:
-            NodeFailed: it did not start.
+            NodeFailed, CommandFailed: it did not start.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -96,7 +97,7 @@ class Supervisor:
                     await self._node.kill(component)
                 case other:
                     raise NodeFailed(f"there is no command {other!r}")
-        except NodeFailed as error:
+        except (NodeFailed, CommandFailed) as error:
             return {"error": str(error)}
         return {}
 
