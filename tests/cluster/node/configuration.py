@@ -100,6 +100,7 @@ def _kubelet(layout: Layout) -> Mapping[str, object]:
         "maxOpenFiles": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         "enforceNodeAllocatable": [],
         "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%"},
+        "imageGCHighThresholdPercent": 100,  # it never removes an image: there is nowhere to get it again
         "clusterDNS": [ADDRESS],
         "clusterDomain": "cluster.local",
         "podLogsDir": str(layout.run / "pod-logs"),
