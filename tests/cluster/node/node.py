@@ -33,6 +33,10 @@ BEFORE_CONTAINERS = ("kwok", "kubelet", "proxy", "dns", "scheduler", "controller
 AFTER_CONTAINERS = ("containerd", "apiserver", "etcd")
 
 
+SHARED_DIRECTORIES = ("/run/containerd", "/var/lib/cni", "/var/log/containers")
+"""Where containerd's shims, the network plugins and the kubelet write, whatever they are told."""
+
+
 class NodeFailed(Exception):
     """A part of the node did not start; one sentence, and what that part said."""
 
@@ -54,6 +58,7 @@ class Node:
         """
         write_configuration(self._layout)
         make_control_groups(self._layout)
+        await self._make_private()
         await self._make_network()
         await together(self._control_plane(), self._containers())
         await together(*(self.start(name) for name in ("kubelet", "proxy", "dns", "kwok")))
@@ -99,6 +104,14 @@ class Node:
             return self._components[name]
         except KeyError:
             raise NodeFailed(f"there is no component {name!r}, only {', '.join(self._components)}") from None
+
+    async def _make_private(self) -> None:
+        """This process was started in a mount namespace: what is mounted here is seen by its children only."""
+        for shared in SHARED_DIRECTORIES:
+            private = self._layout.run / "private" / shared.strip("/").replace("/", "-")
+            for directory in (private, Path(shared)):
+                directory.mkdir(parents=True, exist_ok=True)
+            await run(("mount", "--bind", str(private), shared))
 
     async def _make_network(self) -> None:
         """This process was started in a network namespace that has nothing yet.

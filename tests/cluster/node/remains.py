@@ -6,7 +6,6 @@ Everything is recognised by the node's own directory, network or control group; 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -18,10 +17,6 @@ from pathlib import Path
 from .layout import Layout
 
 SHIM = "containerd-shim-runc-v2"
-SHIM_STATE = "containerd-state/io.containerd.runtime.v2.task"
-CNI_RESULTS = Path("/var/lib/cni/results")
-CONTAINER_LOGS = Path("/var/log/containers")
-"""The kubelet links each container's log here, wherever it keeps them."""
 GONE_SECONDS = 10.0
 PAUSE_SECONDS = 0.02
 
@@ -38,12 +33,8 @@ def end_containers(layout: Layout) -> None:
 
 def remove(layout: Layout) -> None:
     """Remove every file and every control group; may be called again."""
-    _remove_shim_sockets(layout)
     for group in _control_groups(layout):
         _remove_control_group(group)
-    for result in CNI_RESULTS.glob(f"{layout.name}-*"):
-        result.unlink(missing_ok=True)
-    _remove_log_links(layout)
     _unmount(layout)
     shutil.rmtree(layout.run, ignore_errors=True)
 
@@ -70,14 +61,6 @@ def _members(layout: Layout) -> Iterator[int]:
                 yield from map(int, file.read_text().split())
 
 
-def _remove_shim_sockets(layout: Layout) -> None:
-    """They lie in a directory that all containerds share."""
-    for file in (layout.run / SHIM_STATE).glob("*/*/bootstrap.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            address: str = json.loads(file.read_text())["address"]
-            Path(address.removeprefix("unix://")).unlink()
-
-
 def _control_groups(layout: Layout) -> list[Path]:
     """Ours in every hierarchy; version 1 has one for each controller."""
     lines = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
@@ -92,14 +75,6 @@ def _remove_control_group(group: Path) -> None:
             with contextlib.suppress(OSError):
                 Path(directory).rmdir()
         time.sleep(PAUSE_SECONDS)
-
-
-def _remove_log_links(layout: Layout) -> None:
-    for link in CONTAINER_LOGS.glob("*.log"):
-        if link.is_symlink() and layout.run in link.readlink().parents:
-            link.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        CONTAINER_LOGS.rmdir()
 
 
 def _unmount(layout: Layout) -> None:
