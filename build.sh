@@ -123,6 +123,17 @@ system_packages() {
     [[ ${#missing[@]} == 0 ]] || install_packages "${missing[@]}"
 }
 
+# What the cluster of tests/cluster runs with, and what its images are made with. The rest of it is built with Go.
+cluster_packages() {
+    local program missing=()
+    local -A packages=(
+        [ip]=iproute2 [nft]=nftables [iptables]=iptables [runc]=runc [/usr/lib/cni/bridge]=containernetworking-plugins
+        [debootstrap]=debootstrap [buildah]=buildah
+    )
+    for program in "${!packages[@]}"; do have "$program" || missing+=("${packages[$program]}"); done
+    [[ ${#missing[@]} == 0 ]] || install_packages "${missing[@]}"
+}
+
 # --- Virtual environments -------------------------------------------------------------------------------------------
 
 lock_of() { if [[ $1 == maubot ]]; then echo runtime; else echo "$1"; fi; }
@@ -350,6 +361,7 @@ usage: ./build.sh SUB-COMMAND
   plugin              make dist/*.mbp, the same bytes every time, and print its checksum and path
   test [ARGS]         lint, make the plugin, run all tests; with ARGS only what pytest selects by them
   test --soak [ARGS]  the long tests: kill -9 under load, an idle hour, a stranger's flood; prints their figures
+  cluster COMMAND     a real one-node Kubernetes: up, down, kubectl ARGS, exec COMMAND, test [--all] [ARGS]; needs root and Go
   demo [ARGS]         chat with the bot in this terminal (--script 'status; start', --kubeconfig FILE, --context NAME)
   lint                ruff, mypy and shellcheck: say what is wrong
   format              ruff: mend what can be mended
@@ -473,6 +485,30 @@ run_image() {
 # Seen from requirements/. The chart brings the plugin's packages along, so that lock lies there.
 lock_file() { if [[ $1 == plugin ]]; then echo ../chart/files/requirements.txt; else echo "$1.txt"; fi; }
 
+run_cluster() {
+    [[ -z ${KUBECONFIG_FOR_TESTS:-} ]] || KUBECONFIG_FOR_TESTS=$(caller_path "$KUBECONFIG_FOR_TESTS")
+    case ${1:-} in
+        up | test) prepare_cluster "$@" ;;
+    esac
+    environments dev
+    export CALLER_DIRECTORY=$PWD
+    cd "$ROOT"
+    exec "$VENVS/dev/bin/python" -m tests.cluster.node "$@"
+}
+
+# For what needs more than Python: the node, unless the tests are told of another one, and what tests run beside it.
+prepare_cluster() {
+    if [[ $1 == up || -z ${KUBECONFIG_FOR_TESTS:-} ]]; then
+        [[ $(uname) == Linux && $(id -u) == 0 ]] ||
+            die "the cluster needs Linux and root, for namespaces and containers; or name another one in KUBECONFIG_FOR_TESTS."
+        cluster_packages
+    fi
+    [[ $1 == test ]] || return 0
+    system_packages
+    environments synapse maubot dev
+    name_plugin
+}
+
 compile_lock() {
     uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-emit-find-links \
         --custom-compile-command './build.sh lock' "${@:2}" "$1.in" --output-file "$(lock_file "$1")" >/dev/null
@@ -524,7 +560,7 @@ main() {
             [[ $# == 1 ]] || wrong_use "$1 takes no arguments"
             "run_$1"
             ;;
-        test | demo | image | lock) "run_$1" "${@:2}" ;;
+        test | cluster | demo | image | lock) "run_$1" "${@:2}" ;;
         help | -h | --help) show_help ;;
         '') show_help >&2 && exit 2 ;;
         *) wrong_use "there is no sub-command '$1'" ;;
