@@ -1,6 +1,6 @@
 """Ends and removes what is left of a node whose components have ended: containers, control groups, files.
 
-Everything is recognised by the node's own directory, network or control group; another cluster's is left alone.
+Everything is recognised by the node's own directory or control group; another cluster's is left alone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def remove(layout: Layout) -> None:
     for group in _control_groups(layout):
         _remove_control_group(group)
     _unmount(layout)
-    shutil.rmtree(layout.run, ignore_errors=True)
+    _remove_files(layout.run)
 
 
 def make_control_groups(layout: Layout) -> None:
@@ -75,6 +75,13 @@ def _remove_control_group(group: Path) -> None:
             with contextlib.suppress(OSError):
                 Path(directory).rmdir()
         time.sleep(PAUSE_SECONDS)
+
+
+def _remove_files(directory: Path) -> None:
+    """A process that is just being killed may still write to it."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while directory.exists():
+        shutil.rmtree(directory, ignore_errors=time.monotonic() < deadline)
 
 
 def _unmount(layout: Layout) -> None:
