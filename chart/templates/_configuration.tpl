@@ -38,7 +38,7 @@
 {{- define "toggle.publicUrl" -}}
 {{- $maubot := .Values.maubot -}}
 {{- if $maubot.publicUrl -}}
-{{- $maubot.publicUrl -}}
+{{- $maubot.publicUrl | trimSuffix "/" -}}
 {{- else if $maubot.ingress.enabled -}}
 {{ ternary "https" "http" (not (empty $maubot.ingress.tlsSecret)) }}://{{ $maubot.ingress.host }}
 {{- else if and $maubot.httpRoute.enabled $maubot.httpRoute.hostnames -}}
@@ -107,20 +107,22 @@ requirements.txt: |
 {{- define "toggle.provisionFiles" -}}
 provision.json: |
   {{- include "toggle.provisionConfiguration" . | nindent 2 }}
-provision.py: |
-  {{- .Files.Get "files/provision.py" | nindent 2 }}
+{{- range list "provision.py" "apis.py" }}
+{{ . }}: |
+  {{- $.Files.Get (printf "files/%s" .) | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{- define "toggle.plugin" -}}
 {{- .Files.Get "files/plugin.mbp" | b64enc -}}
 {{- end -}}
 
-{{/* YAML of the bot's credentials in the values; nothing with an existing Secret. */}}
+{{/* YAML of the bot's credentials in the values. As data, because a server-side apply of stringData is a change each time. */}}
 {{- define "toggle.credentials" -}}
 {{- $bot := .Values.bot -}}
 {{- range $key, $value := dict "password" $bot.password "jwt" $bot.jwt "access-token" $bot.accessToken "device-id" $bot.deviceId "recovery-key" $bot.recoveryKey -}}
 {{- if $value }}
-{{ $key }}: {{ $value | quote }}
+{{ $key }}: {{ $value | b64enc }}
 {{- end -}}
 {{- end -}}
 {{- end -}}

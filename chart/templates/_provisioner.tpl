@@ -53,7 +53,7 @@ spec:
         {{- include "toggle.caMount" (dict "name" "ca" "from" .from) | nindent 8 }}
   volumes:
     - name: files
-      configMap: {name: {{ $fullname }}-provisioner, items: [{key: provision.py, path: provision.py}]}
+      configMap: {name: {{ $fullname }}-provisioner, items: [{key: provision.py, path: provision.py}, {key: apis.py, path: apis.py}]}
     - name: config
       configMap: {name: {{ $fullname }}-provisioner, items: [{key: provision.json, path: provision.json}]}
     - name: plugin
