@@ -38,18 +38,20 @@ helm test bot --namespace bots --logs
 
 What it makes:
 
-- a StatefulSet with maubot, always of one pod, whose claim holds the bot's keys; the claim stays when the release is uninstalled;
-- a Deployment with the provisioner, a small program that logs the bot in, cross-signs it, brings the plugin and makes its instance, and then looks
-  every minute whether everything is still in place;
-- one Secret that is shipped empty, filled in by the provisioner (the password of the web UI, the bot's device, token and recovery key), and kept;
+- a StatefulSet with maubot, always of one pod, whose claim holds the bot's keys; the claim stays when the release is
+  uninstalled;
+- a Deployment with the provisioner, a small program that logs the bot in, cross-signs it, brings the plugin and makes
+  its instance, and then looks every minute whether everything is still in place;
+- one Secret that is shipped empty, filled in by the provisioner (the password of the web UI, the bot's device, token
+  and recovery key), and kept;
 - in each namespace that has targets a Role for these targets only, from the same list that the plugin gets;
 - a NetworkPolicy for each kind of pod. All pods pass the Pod Security Standard "restricted".
 
-With `maubot.enabled: false` it makes the Roles for the service account of a maubot that is there already and, with `upload.enabled`, a Job that brings
-the plugin to it.
+With `maubot.enabled: false` it makes the Roles for the service account of a maubot that is there already and, with
+`upload.enabled`, a Job that brings the plugin to it.
 
-Nothing is generated while rendering, and the cluster is not asked: `helm template … | kubectl apply --filename -` and GitOps get the same objects
-each time. For them leave the test out (`helm template --skip-tests`).
+Nothing is generated while rendering, and the cluster is not asked: `helm template … | kubectl apply --filename -` and
+GitOps get the same objects each time. For them leave the test out (`helm template --skip-tests`).
 
 ## Values
 

@@ -1,9 +1,10 @@
 """What `helm test` runs as maubot's service account: is the bot ready, and has it the rights that its targets need?
 
-    python3 check.py check.json
+    python3 check.py check.json [SECONDS]
 
-The file says where to ask for readiness (nowhere if that is empty) and which rights to ask for. Every failure is one line; it ends with 1 if
-there was one. Standard library only. SERVICE_ACCOUNT_DIR names another directory than the pod's usual one.
+The file says where to ask for readiness (nowhere if that is empty) and which rights to ask for; SECONDS is how long a
+bot may take to become ready. Every failure is one line, and then it ends with 1. Standard library only.
+SERVICE_ACCOUNT_DIR names another directory than the pod's usual one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SERVICE_ACCOUNT = Path(os.environ.get("SERVICE_ACCOUNT_DIR", "/var/run/secrets/k
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 TIMEOUT = 15.0
 PATIENCE = 120.0
-"""Seconds that a bot may take to become ready: the test may be run right after the installation."""
+"""The test may be run right after the installation."""
 PAUSE = 5.0
 
 Right = Mapping[str, str]
@@ -109,15 +110,16 @@ def check(configuration: Mapping[str, Any], patience: float) -> list[str]:
     return [problem for problem in problems if problem]
 
 
-def main(path: str) -> int:
+def main(path: str, seconds: str = str(PATIENCE)) -> int:
     configuration = json.loads(Path(path).read_text(encoding="utf-8"))
-    problems = check(configuration, PATIENCE)
+    problems = check(configuration, float(seconds))
     for problem in problems:
         sys.stdout.write(f"check: {problem}\n")
     if not problems:
-        sys.stdout.write(f"check: {len(configuration['rights'])} rights are there, and the bot is ready\n")
+        ready = "; the bot is ready" if configuration["readyz"] else ""
+        sys.stdout.write(f"check: all {len(configuration['rights'])} rights are there{ready}\n")
     return 1 if problems else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

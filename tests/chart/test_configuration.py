@@ -21,16 +21,8 @@ def maubot(values: str, overrides: dict[str, Any] | None = None) -> Any:
 
 
 def provisioner(objects: list[Object]) -> Any:
-    name = container_config(objects)
-    return json.loads(find(objects, "ConfigMap", name)["data"]["provision.json"])
-
-
-def container_config(objects: list[Object]) -> str:
-    return next(
-        each["metadata"]["name"]
-        for each in objects
-        if each["kind"] == "ConfigMap" and "provision.json" in each.get("data", {})
-    )
+    files = [each.get("data", {}) for each in objects if each["kind"] == "ConfigMap"]
+    return next(json.loads(data["provision.json"]) for data in files if "provision.json" in data)
 
 
 def keys(mapping: Any, prefix: str = "") -> set[str]:
@@ -68,7 +60,12 @@ def test_no_secret_is_in_it(values: str) -> None:
 def test_everything_that_is_kept_lies_on_the_claim(values: str) -> None:
     configuration = maubot(values)
     directories = configuration["plugin_directories"]
-    kept = [directories["upload"], *directories["load"], directories["trash"], configuration["plugin_databases"]["sqlite"]]
+    kept = [
+        directories["upload"],
+        *directories["load"],
+        directories["trash"],
+        configuration["plugin_databases"]["sqlite"],
+    ]
     assert all(path.startswith("/data/") for path in kept)
     mounts = {mount["mountPath"] for mount in container(render(values), "maubot")["volumeMounts"]}
     assert "/data" in mounts
@@ -150,7 +147,10 @@ def test_certificates_are_where_python_and_pip_look_for_them(values: str, maubot
 
 
 def test_the_index_is_pips() -> None:
-    assert variables(container(render("everything"), "install"))["PIP_INDEX_URL"] == "https://index.example.org:8443/simple"
+    assert (
+        variables(container(render("everything"), "install"))["PIP_INDEX_URL"]
+        == "https://index.example.org:8443/simple"
+    )
     source = variables(container(render("existing-secret"), "install"))["PIP_INDEX_URL"]
     assert source == {"secretKeyRef": {"name": "the-index", "key": "index-url"}}
 

@@ -1,4 +1,4 @@
-"""Images: all containers have the same one, by a tag or a digest, and what runs in it lies in the files that are mounted."""
+"""Images: all containers have the same one, by a tag or a digest; what they run lies in the files that are mounted."""
 
 from __future__ import annotations
 
@@ -68,5 +68,3 @@ def test_packages_are_installed_only_if_asked_for() -> None:
     objects = render("postgres")
     assert "install" not in [container["name"] for _, container in containers(objects)]
     assert "requirements.txt" not in find(objects, "ConfigMap", "rel-maubot-k8s-toggle")["data"]
-
-

@@ -1,4 +1,4 @@
-"""Labels and names: every object is found by them, and nothing that changes with the chart's version is on a pod or a claim."""
+"""Labels and names: every object is found by them; what changes with the chart's version is on no pod and no claim."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def test_labels_and_annotations_of_the_values_reach_their_pod() -> None:
 
 def test_the_longest_names_fit() -> None:
     long = "a" * 53
-    for each in render("minimal", {"fullnameOverride": long}) + render("existing-maubot-upload", {"nameOverride": long}):
+    for each in render("minimal", {"fullnameOverride": long}) + render(
+        "existing-maubot-upload", {"nameOverride": long}
+    ):
         assert len(each["metadata"]["name"]) <= 63, name_of(each)
         for value in each["metadata"]["labels"].values():
             assert re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", value), name_of(each)

@@ -38,7 +38,7 @@ def test_every_pod_is_selected_by_exactly_one_policy(objects: list[Object]) -> N
 def test_every_policy_closes_both_directions(objects: list[Object]) -> None:
     for policy in policies(objects):
         assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"], name_of(policy)
-        assert policy["spec"].get("ingress") or not policy["metadata"]["name"] == FULLNAME, name_of(policy)
+        assert policy["spec"].get("ingress") or policy["metadata"]["name"] != FULLNAME, name_of(policy)
 
 
 def test_no_rule_opens_every_port(objects: list[Object]) -> None:

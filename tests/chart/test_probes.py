@@ -1,4 +1,4 @@
-"""Probes: a homeserver, a cluster or a database that is down restarts nothing, and the web UI is reachable all the while."""
+"""Probes: a homeserver, cluster or database that is down restarts nothing; the web UI is reachable all the while."""
 
 from __future__ import annotations
 

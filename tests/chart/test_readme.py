@@ -26,8 +26,12 @@ def test_the_readme_is_made_from_these_values() -> None:
 
 def test_every_value_is_described() -> None:
     text = (SOURCE / "values.yaml").read_text(encoding="utf-8").splitlines()
-    lines = [(number, line) for number, line in enumerate(text) if re.match(r" *[A-Za-z]+: [^{\n]|podSec|containerSec", line)]
-    nested = re.compile(r"^ {2,}(requests|limits|runAs\w+|fsGroup\w*|seccompProfile|allowPriv\w+|readOnlyRoot\w+|capabilities):")
+    lines = [
+        (number, line) for number, line in enumerate(text) if re.match(r" *[A-Za-z]+: [^{\n]|podSec|containerSec", line)
+    ]
+    nested = re.compile(
+        r"^ {2,}(requests|limits|runAs\w+|fsGroup\w*|seccompProfile|allowPriv\w+|readOnlyRoot\w+|capabilities):"
+    )
     bare = [line for number, line in lines if not nested.match(line) and not text[number - 1].strip().startswith("#")]
     assert bare == []
 
@@ -41,7 +45,10 @@ def test_the_chart_has_the_version_of_the_plugin() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ("minimal", ["@toggle:example.org", "admin-password", "port-forward", "!toggle check", "recovery-key", "helm test"]),
+        (
+            "minimal",
+            ["@toggle:example.org", "admin-password", "port-forward", "!toggle check", "recovery-key", "helm test"],
+        ),
         ("existing-secret", ["!games check"]),
         ("everything", ["https://bots.example.org/_matrix/maubot"]),
         ("existing-maubot", ["matrix/maubot", "Upload the plugin"]),

@@ -38,7 +38,7 @@ def test_no_template_generates_or_asks() -> None:
 
 
 def test_an_older_kubernetes_is_refused() -> None:
-    with pytest.raises(Refused, match="1.28"):
+    with pytest.raises(Refused, match=r"1\.28"):
         fresh("minimal", "--kube-version=1.28.9")
 
 

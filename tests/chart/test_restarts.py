@@ -14,11 +14,7 @@ BOTH, MAUBOT, PROVISIONER, NEITHER = {"StatefulSet", "Deployment"}, {"StatefulSe
 
 
 def restarted(before: list[Object], after: list[Object]) -> set[str]:
-    return {
-        kind
-        for kind in BOTH
-        if find(before, kind)["spec"]["template"] != find(after, kind)["spec"]["template"]
-    }
+    return {kind for kind in BOTH if find(before, kind)["spec"]["template"] != find(after, kind)["spec"]["template"]}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Rights: made from the targets that the instance gets, for these workloads only, and nothing that the plugin does not use."""
+"""Rights: made from the targets that the instance gets, for these workloads only, and only what the plugin uses."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def test_exactly_what_the_plugin_uses_is_granted(values: str, objects: list[Obje
 
 
 def test_the_instance_gets_the_targets_that_the_rights_are_for(values: str, objects: list[Object]) -> None:
-    found = [each for each in objects if each["metadata"]["name"].endswith("-provisioner") and each["kind"] == "ConfigMap"]
+    found = [
+        each for each in objects if each["metadata"]["name"].endswith("-provisioner") and each["kind"] == "ConfigMap"
+    ]
     for each in found:
         configuration = json.loads(each["data"]["provision.json"])
         if configuration["mode"] == "deploy":
@@ -104,9 +106,7 @@ def test_the_binding_is_for_the_service_account_of_maubots_pod(values: str, acco
 @pytest.mark.parametrize("values", ["minimal", "existing-secret", "postgres", "everything"])
 def test_the_provisioner_may_read_and_patch_one_secret(values: str) -> None:
     objects = render(values)
-    secret = next(
-        each["metadata"]["name"] for each in objects if each["kind"] == "Secret" and "data" not in each
-    )
+    secret = next(each["metadata"]["name"] for each in objects if each["kind"] == "Secret" and "data" not in each)
     assert granted(objects, "provisioner") == {(NAMESPACE, "", "secrets", secret, verb) for verb in ("get", "patch")}
 
 
@@ -121,7 +121,9 @@ def test_the_helm_test_asks_for_exactly_the_rights_that_are_granted(values: str,
     if values == "existing-maubot":  # its pod would need a service account of another namespace
         assert not [each for each in objects if each["kind"] == "Pod"]
         return
-    asked = json.loads(find(objects, "ConfigMap", find(objects, "Pod")["metadata"]["name"])["data"]["check.json"])["rights"]
+    asked = json.loads(find(objects, "ConfigMap", find(objects, "Pod")["metadata"]["name"])["data"]["check.json"])[
+        "rights"
+    ]
     names = {
         (
             right["namespace"],

@@ -50,7 +50,9 @@ def test_a_token_is_mounted_only_into_containers_that_need_it(objects: list[Obje
 def test_a_token_is_projected_and_short_lived(objects: list[Object]) -> None:
     for owner, pod in pods(objects):
         for volume in (each for each in pod["spec"]["volumes"] if "projected" in each):
-            tokens = [each["serviceAccountToken"] for each in volume["projected"]["sources"] if "serviceAccountToken" in each]
+            tokens = [
+                each["serviceAccountToken"] for each in volume["projected"]["sources"] if "serviceAccountToken" in each
+            ]
             assert [token["path"] for token in tokens] == ["token"], owner
             assert 600 <= tokens[0]["expirationSeconds"] <= 3600, owner
 
