@@ -209,7 +209,7 @@ environments() {
 # unchecked is checked here, and maubot's own loader has to take the file.
 plugin_program() {
     cat <<'PY'
-"""Packs the plugin: the same bytes from the same files. Arguments: the directory to put it, and perhaps a file for a deflated copy."""
+"""Packs the plugin: the same bytes from the same files. Arguments: its directory, and a file for a deflated copy."""
 
 from __future__ import annotations
 
@@ -466,7 +466,7 @@ run_lint() {
     cd "$ROOT"
     "$bin/ruff" check --quiet . || failed+=("ruff check")
     "$bin/ruff" format --quiet --check . || failed+=("ruff format")
-    "$bin/mypy" --strict toggle_plugin tests || failed+=(mypy)
+    "$bin/mypy" --strict toggle_plugin tests chart || failed+=(mypy)
     "$bin/shellcheck" build.sh .ci/run || failed+=(shellcheck)
     lint_program || failed+=("build.sh's Python")
     [[ ${#failed[@]} == 0 ]] || die "lint: ${failed[*]} found something; see above."

@@ -13,7 +13,7 @@ import pytest
 
 from .conftest import REPOSITORY, Checkout
 
-SUB_COMMANDS = ("plugin", "test", "demo", "lint", "format", "lock", "clean", "help")
+SUB_COMMANDS = ("plugin", "chart", "test", "demo", "lint", "format", "lock", "clean", "help")
 
 PRINT_ARGUMENTS = "import json, os, sys\nprint(json.dumps([os.getcwd(), os.environ['TOGGLE_MBP'], sys.argv[1:]]))\n"
 
