@@ -369,20 +369,18 @@ HELM=
 
 is_helm() { [[ $("$1" version --short 2>/dev/null) =~ ^v[34]\. ]]; }
 
-# The version that the cluster's tests are made with. Go knows what it has built already.
-build_helm() {
-    have go && grep -qs '^[[:space:]]*helm.sh/helm/v4 v' "$ROOT/tests/cluster/node/go.mod" || return 1
-    say "making helm with Go ..."
-    (cd "$ROOT/tests/cluster/node" && go build -mod=readonly -o "$VENVS/go/helm" helm.sh/helm/v4/cmd/helm >&2) ||
-        { say "... which failed; the one of the Python package index will do." && return 1; }
+# The one that ./build.sh cluster has made with Go. It is not made for this alone: that takes ten minutes, and the wheel three seconds.
+cluster_helm() {
+    local program='from tests.cluster.node.build import programs; print(programs()["helm"])'
+    [[ -f $ROOT/tests/cluster/node/build.py ]] && (cd "$ROOT" && "$VENVS/dev/bin/python" -c "$program")
 }
 
 choose_helm() {
     [[ -z $HELM ]] || return 0
     if have helm && is_helm helm; then
         HELM=$(command -v helm)
-    elif build_helm; then
-        HELM=$VENVS/go/helm
+    elif HELM=$(cluster_helm) && is_helm "$HELM"; then
+        return
     else
         environments helm
         HELM=$VENVS/helm/bin/helm
@@ -555,7 +553,7 @@ run_lock() {
 run_clean() {
     cd "$ROOT"
     # By name: TOGGLE_VENVS may be a directory that holds more than ours.
-    rm -rf "${VENVS:?}"/{tools,synapse,maubot,stack,dev,chart,helm,go,.lock}
+    rm -rf "${VENVS:?}"/{tools,synapse,maubot,stack,dev,chart,helm,.lock}
     rmdir "$VENVS" 2>/dev/null || true
     rm -rf dist chart/files/plugin.mbp .build .mypy_cache .ruff_cache .pytest_cache .hypothesis
     find . -name __pycache__ -type d -prune -exec rm -rf {} +
