@@ -103,13 +103,15 @@ requirements.txt: |
 {{- end }}
 {{- end -}}
 
-{{/* YAML of the files of the provisioner. */}}
+{{/* YAML of the files of the provisioner: all programs but those of other pods. */}}
 {{- define "toggle.provisionFiles" -}}
 provision.json: |
   {{- include "toggle.provisionConfiguration" . | nindent 2 }}
-{{- range list "provision.py" "apis.py" }}
-{{ . }}: |
-  {{- $.Files.Get (printf "files/%s" .) | nindent 2 }}
+{{- range $path, $text := .Files.Glob "files/*.py" }}
+{{- if not (has (base $path) (list "start.py" "install.py" "check.py")) }}
+{{ base $path }}: |
+  {{- $text | toString | nindent 2 }}
+{{- end }}
 {{- end }}
 {{- end -}}
 

@@ -43,7 +43,7 @@ spec:
         {{- toYaml .root.Values.provisioner.resources | nindent 8 }}
       volumeMounts:
         - {name: files, mountPath: /files, readOnly: true}
-        - {name: config, mountPath: /config, readOnly: true}
+        - {name: files, mountPath: /config, readOnly: true}
         - {name: plugin, mountPath: /plugin, readOnly: true}
         - {name: credentials, mountPath: /credentials, readOnly: true}
         - {name: tmp, mountPath: /tmp}
@@ -53,9 +53,7 @@ spec:
         {{- include "toggle.caMount" (dict "name" "ca" "from" .from) | nindent 8 }}
   volumes:
     - name: files
-      configMap: {name: {{ $fullname }}-provisioner, items: [{key: provision.py, path: provision.py}, {key: apis.py, path: apis.py}]}
-    - name: config
-      configMap: {name: {{ $fullname }}-provisioner, items: [{key: provision.json, path: provision.json}]}
+      configMap: {name: {{ $fullname }}-provisioner}
     - name: plugin
       configMap: {name: {{ $fullname }}-plugin}
     - name: credentials

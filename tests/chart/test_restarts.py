@@ -64,6 +64,7 @@ def of(chart: Path) -> list[Object]:
         ("plugin.mbp", PROVISIONER),
         ("provision.py", PROVISIONER),
         ("apis.py", PROVISIONER),
+        ("bot.py", PROVISIONER),
         ("start.py", MAUBOT),
         ("install.py", MAUBOT),
         ("requirements.txt", MAUBOT),

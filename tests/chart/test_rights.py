@@ -110,10 +110,9 @@ def test_the_provisioner_may_read_and_patch_one_secret(values: str) -> None:
     assert granted(objects, "provisioner") == {(NAMESPACE, "", "secrets", secret, verb) for verb in ("get", "patch")}
 
 
-@pytest.mark.parametrize("values", VALUES)
+# With existing-maubot nothing would be left to install, which is refused.
+@pytest.mark.parametrize("values", sorted(VALUES.keys() - {"existing-maubot"}))
 def test_without_rbac_only_the_provisioner_has_rights(values: str) -> None:
-    if values == "existing-maubot":
-        return  # nothing would be left to install, which is refused
     assert granted(render(values, {"rbac.create": False})) == set()
 
 
