@@ -1,7 +1,7 @@
 """The APIs that `provision` speaks to, and its log: JSON over HTTP, one Secret of Kubernetes, maubot's management.
 
 Standard library only. What is secret gets into the bodies and headers of requests, never into a URL or the log.
-"""  # noqa: INP001 - a file that the chart ships, not a package
+"""
 
 import base64
 import contextlib

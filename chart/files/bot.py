@@ -1,4 +1,4 @@
-"""The bot's account: logged in once, the only client of its kind in maubot, cross-signed. See `provision`."""  # noqa: INP001
+"""The bot's account: logged in once, the only client of its kind in maubot, cross-signed. See `provision`."""
 
 import contextlib
 import secrets

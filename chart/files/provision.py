@@ -2,7 +2,7 @@
 
 Each step reads first and writes only what is missing. What a later run must know is in the release's Secret before
 anything depends on it, so this program can be killed anywhere and started again.
-"""  # noqa: INP001 - a file that the chart ships, not a package
+"""
 
 import hashlib
 import json

@@ -7,8 +7,8 @@ import base64
 import json
 import os
 import secrets
+import sys
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from tests.stack.processes import ChildProcess, free_port
 from tests.stack.synapse import Login, Synapse
 
 from .base_image import REPOSITORY
-from .cluster import Cluster, Manifest, Namespace
-from .node.command import run
+from .cluster import Cluster, Manifest, Namespace, NotInTime
+from .node.command import CommandFailed, run
 
 NAME = "bot"
 FULLNAME = f"{NAME}-maubot-k8s-toggle"
@@ -27,13 +27,6 @@ CLAIM = f"data-{FULLNAME}-0"
 INSTALL_SECONDS = 600
 """Until the bot is there: the packages are installed first, on a machine that does much else."""
 
-WEB: Manifest = {
-    "apiVersion": "apps/v1",
-    "kind": "Deployment",
-    "metadata": {"name": "web"},
-    "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "web"}}},
-}
-"""Of what the bot turns on and off, all but its pods."""
 RESTRICTED_CONTAINER: Manifest = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -56,7 +49,7 @@ def workload(image: str, name: str = "web") -> Manifest:
     labels = {"app": name}
     template = {"metadata": {"labels": labels}, "spec": pod}
     spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
-    return {**WEB, "metadata": {"name": name}, "spec": spec}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
 
 
 class PackageIndex:
@@ -80,8 +73,7 @@ class PackageIndex:
     async def open(cls, directory: Path, address: str) -> PackageIndex:
         index = cls(address, write_certificates(directory, [address]), directory / "index.log")
         certificate, key = str(index.certificates.certificate), str(index.certificates.key)
-        python = str(Path(os.sys.executable))  # type: ignore[attr-defined]
-        command = (python, "-m", "tests.cluster.index", address, str(index._port), certificate, key)
+        command = (sys.executable, "-m", "tests.cluster.index", address, str(index._port), certificate, key)
         index._process = await ChildProcess.start("the package index", command, directory=REPOSITORY, log=index.log)
         await index._until_it_serves()
         return index
@@ -99,19 +91,15 @@ class PackageIndex:
             await self._process.stop()
 
 
-async def homeserver(directory: Path, address: str) -> Synapse:
-    """A Synapse that pods reach, prepared and not yet running."""
-    return Synapse.prepare(directory, address=address)
-
-
 class Release:
     """What `helm install` makes of the chart, and what is around it. Leave it with `close`.
 
     Attributes:
         namespace: of the release.
+        workloads: the namespace of what the bot turns on and off.
         synapse: the homeserver of the bot and of the people.
-        bot: the name of the bot's account.
-        targets: the namespaces of the workloads, by the target's name.
+        index: where the packages are installed from.
+        bot, bot_password: the bot's account.
     """
 
     def __init__(self, namespace: Namespace, workloads: Namespace, synapse: Synapse, index: PackageIndex) -> None:
@@ -122,7 +110,6 @@ class Release:
         self.bot = f"bot-{namespace.name}"
         self.bot_password = secrets.token_urlsafe(12)
         self._people: dict[str, ChatClient] = {}
-        self._exit = AsyncExitStack()
 
     @property
     def cluster(self) -> Cluster:
@@ -179,9 +166,8 @@ class Release:
         chart = os.environ["TOGGLE_CHART"]
         try:
             await self.helm("upgrade", "--install", NAME, chart, *flags, values=values or self.values())
-        except BaseException as error:
-            error.add_note(await self.describe()) if hasattr(error, "add_note") else None
-            raise
+        except CommandFailed as error:
+            raise NotInTime(f"{error}\n{await self.describe()}") from error
 
     async def uninstall(self) -> None:
         await self.helm("uninstall", NAME, "--wait")
@@ -198,16 +184,15 @@ class Release:
 
     async def describe(self) -> str:
         """The pods, the events and the ends of the logs."""
-        parts = [await self.cluster.describe(self.namespace.name)]
-        for of in (f"statefulset/{FULLNAME}", f"deployment/{FULLNAME}-provisioner"):
-            parts.append(f"{of}:\n{await self._log(of)}")
-        return "\n".join(parts)
+        workloads = (f"statefulset/{FULLNAME}", f"deployment/{FULLNAME}-provisioner")
+        logs = [f"{of}:\n{await self._log(of)}" for of in workloads]
+        return "\n".join([await self.cluster.describe(self.namespace.name), *logs])
 
     async def _log(self, of: str) -> str:
         try:
             return await self.namespace.logs(of, "--all-containers", "--tail=40")
-        except Exception as error:  # noqa: BLE001 - it is for whoever reads of a failure
-            return repr(error)
+        except CommandFailed as error:
+            return str(error)
 
     # People
 
