@@ -12,31 +12,7 @@ from toggle_plugin.settings import parse_settings
 from toggle_plugin.workloads import PLURALS, _wanted_rights
 
 from .chart import NAMESPACE, VALUES, Object, find, name_of, render, settings
-
-Right = tuple[str, str, str, str, str]
-"""Namespace, API group, resource, name (* for any), verb."""
-
-BOT = "maubot"
-
-
-def roles(objects: list[Object], component: str) -> list[Object]:
-    return [
-        each
-        for each in objects
-        if each["kind"] == "Role" and each["metadata"]["labels"]["app.kubernetes.io/component"] == component
-    ]
-
-
-def granted(objects: list[Object], component: str = BOT) -> set[Right]:
-    return {right for role in roles(objects, component) for rule in role["rules"] for right in rights(role, rule)}
-
-
-def rights(role: Object, rule: Object) -> Iterator[Right]:
-    for group in rule["apiGroups"]:
-        for resource in rule["resources"]:
-            for name in rule.get("resourceNames", ["*"]):
-                for verb in rule["verbs"]:
-                    yield role["metadata"]["namespace"], group, resource, name, verb
+from .rights import PROVISIONER, Right, granted, roles
 
 
 def used(ref: WorkloadRef, *, diagnosis: bool) -> Iterator[Right]:
@@ -77,7 +53,7 @@ def test_no_rule_has_a_wildcard_and_every_workload_is_named(objects: list[Object
 
 def test_one_role_and_one_binding_for_each_namespace_of_targets(values: str, objects: list[Object]) -> None:
     namespaces = sorted({target["namespace"] for target in settings(values)["targets"].values()})
-    assert sorted(role["metadata"]["namespace"] for role in roles(objects, BOT)) == namespaces
+    assert sorted(role["metadata"]["namespace"] for role in roles(objects)) == namespaces
 
 
 @pytest.mark.parametrize(
@@ -92,7 +68,7 @@ def test_one_role_and_one_binding_for_each_namespace_of_targets(values: str, obj
 )
 def test_the_binding_is_for_the_service_account_of_maubots_pod(values: str, account: tuple[str, str]) -> None:
     objects = render(values)
-    for role in roles(objects, BOT):
+    for role in roles(objects):
         binding = next(
             each for each in objects if each["kind"] == "RoleBinding" and each["metadata"] == role["metadata"]
         )
@@ -107,7 +83,7 @@ def test_the_binding_is_for_the_service_account_of_maubots_pod(values: str, acco
 def test_the_provisioner_may_read_and_patch_one_secret(values: str) -> None:
     objects = render(values)
     secret = next(each["metadata"]["name"] for each in objects if each["kind"] == "Secret" and "data" not in each)
-    assert granted(objects, "provisioner") == {(NAMESPACE, "", "secrets", secret, verb) for verb in ("get", "patch")}
+    assert granted(objects, PROVISIONER) == {(NAMESPACE, "", "secrets", secret, verb) for verb in ("get", "patch")}
 
 
 # With existing-maubot nothing would be left to install, which is refused.

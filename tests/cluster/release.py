@@ -8,7 +8,8 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.stack.cluster.certificates import Certificates, write_certificates
 from tests.stack.processes import ChildProcess, free_port
 from tests.stack.synapse import Login, Synapse
 
-from .base_image import REPOSITORY
+from .base_image import OWN, REPOSITORY
 from .cluster import Cluster, Manifest, Namespace, NotInTime
 from .node.command import CommandFailed, run
 
@@ -111,6 +112,18 @@ class Release:
         self.bot_password = secrets.token_urlsafe(12)
         self._people: dict[str, ChatClient] = {}
 
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, cluster: Cluster, synapse: Synapse, index: PackageIndex) -> AsyncIterator[Release]:
+        """One in namespaces of its own, prepared and not installed, for as long as the context lasts."""
+        async with cluster.namespace() as namespace, cluster.namespace() as workloads:
+            release = cls(namespace, workloads, synapse, index)
+            await release.prepare()
+            try:
+                yield release
+            finally:
+                await release.close()
+
     @property
     def cluster(self) -> Cluster:
         return self.namespace.cluster
@@ -153,6 +166,12 @@ class Release:
             },
             "dependencies": {"indexUrl": self.index.url, "caConfigMap": "index-ca"},
         }
+
+    def values_of_own_image(self) -> dict[str, Any]:
+        """The same with the image of our Dockerfile, which installs nothing."""
+        repository, tag = OWN.rsplit(":", 1)
+        image = {"repository": repository, "tag": tag}
+        return {**self.values(), "dependencies": {"install": False}, "maubot": {"image": image}}
 
     async def helm(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
         """What a helm command prints, in this namespace; `values` are its only ones."""
