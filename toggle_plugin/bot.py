@@ -57,6 +57,7 @@ class ToggleBot(Plugin):
     _own_keys: OwnKeys | None
     _sync: Sync | None
     _membership: Membership | None
+    _arrivals: Arrivals | None
     _idle: str
     """Why this instance does nothing, if it is not the first on its account, or did not start."""
 
@@ -72,6 +73,7 @@ class ToggleBot(Plugin):
         self._undo = AsyncExitStack()
         self._sync = None
         self._membership = None
+        self._arrivals = None
         self._idle = ""
         self._account = Account(self.client, self.id)
         self._own_keys = None
@@ -113,6 +115,8 @@ class ToggleBot(Plugin):
         self.config.load_and_update()
         self._in_force = InForce(settings)
         self._log_problems("settings=accepted", cautions(settings))
+        if self._arrivals is not None:
+            self._arrivals.trust_nobody()
         if self._membership is not None:
             self._membership.settings_changed()
 
@@ -165,7 +169,7 @@ class ToggleBot(Plugin):
         """Make the parts; each says at once how it is ended, the last made first."""
         store = Store(cast(Database, self.database))
         self._undo.push_async_callback(store.drain)
-        arrivals = Arrivals(self.client, self.log)
+        self._arrivals = arrivals = Arrivals(self.client, self.log)
         self._undo.push_async_callback(arrivals.drain)
         rooms = Rooms(self.client, self.log)
         outbox = Outbox(self.client, rooms.encrypted, self.log)

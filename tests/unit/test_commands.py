@@ -10,6 +10,7 @@ import pytest
 from maubot.matrix import MaubotMessageEvent
 from mautrix.types import EventID, EventType, MessageEvent, MessageType, RoomID, TextMessageEventContent, UserID
 
+from toggle_plugin import inbox
 from toggle_plugin.commands import _taken_by_maubot
 
 from .builders import ALICE, ROOM, reached, tasks_of_the_plugin
@@ -38,13 +39,13 @@ def test_what_maubots_own_parser_takes(body: str, taken: bool) -> None:
     assert _taken_by_maubot(body, "toggle") is taken
 
 
-def said(body: str) -> MaubotMessageEvent:
+def said(body: str, event_id: str = "$said") -> MaubotMessageEvent:
     """A message; of what maubot adds to it, nothing is needed here."""
     event = MessageEvent(
         content=TextMessageEventContent(msgtype=MessageType.TEXT, body=body),
         type=EventType.ROOM_MESSAGE,
         room_id=RoomID(ROOM),
-        event_id=EventID("$said"),
+        event_id=EventID(event_id),
         sender=UserID(ALICE),
         timestamp=round(time.time() * 1000),
     )
@@ -80,3 +81,14 @@ async def test_a_line_that_is_cut_off_while_it_is_taken_leaves_nothing_behind(
     await asyncio.wait_for(asked.wait(), WAIT)
     await room.commands.close()
     assert tasks_of_the_plugin() == []
+
+
+async def test_a_flood_does_not_change_the_order_in_which_lines_came(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "SEEN", 1)
+    for event in ("$first", "$second", "$third"):
+        await room.commands._take(said("!toggle start", event), "start", prefixed=True)
+    await asyncio.wait_for(room.commands.settled(), WAIT)
+    places = {entry.event: entry.arrival for entry in await room.store.entries(10)}
+    assert sorted(places, key=places.__getitem__) == ["$first", "$second", "$third"]
