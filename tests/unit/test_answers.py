@@ -140,6 +140,13 @@ async def test_what_is_too_old_or_not_yet_written_is_not_run(room: Room, cluster
     assert [outcome for _, _, outcome in await room.outcomes()] == ["refused", "refused"]
 
 
+@pytest.mark.parametrize("seconds_ago", [200, -100])
+async def test_what_is_no_command_and_was_not_said_just_now_is_not_answered(room: Room, seconds_ago: int) -> None:
+    assert await room.say("strat", seconds_ago=seconds_ago) == ""
+    assert await room.say("start wbe", requester(trust=Trust.UNVERIFIED), seconds_ago=seconds_ago) == ""
+    assert room.homeserver.requests == [], "no reaction either"
+
+
 async def test_with_broken_settings_only_a_check_is_run(room: Room, cluster: SimulatedCluster) -> None:
     room.problems = [SettingsProblem("command", "write a word")]
     assert await room.say("start") == (
