@@ -19,6 +19,7 @@ ROWS = (
     {
         *("commands", "answers", "sync", "inbox", "trust", "progress", "outbox", "rooms"),
         *("strangers", "config", "web", "account", "gaps", "intake", "undecryptable", "membership", "shutdown"),
+        "device_lists",
     },
     {"toggle", "follow"},
     {"workloads", "api_failures", "api_objects", "credentials", "store", "migrations"},
