@@ -87,6 +87,9 @@ async def test_a_stranger_who_always_begins_anew_leaves_no_row_either(stack: Sta
 async def test_somebody_who_was_a_stranger_until_now_is_read(stack: Stack, alice: ChatClient, met: bool) -> None:
     bob = await stack.person("bob")
     room = await room_of(stack, alice, bob)
+    # Who comes makes clients begin a new session: later it would be one that the bot takes.
+    await bob.wait_membership(room, stack.bot_id)
+    await bob.settle()
     if met:
         await ask(alice, room, "!toggle help")
     assert await hears_nothing(bob, await bob.send(room, "!toggle status"))
