@@ -121,6 +121,7 @@ async def test_a_check_without_a_cluster_says_so(room: Room, cluster: SimulatedC
         (requester(room_encrypted=False, encrypted=False), "status", "This room is not encrypted, so I did nothing"),
         (requester(trust=Trust.UNVERIFIED), "stop web", "Your device is not verified by you, so I did nothing"),
         (requester(trust=Trust.FORWARDED), "help", "The key to your message came from another device"),
+        (requester(trust=Trust.OUTDATED), "start", "I could not ask the homeserver which devices are yours now"),
         (requester(CAROL), "start web", "You may ask for status and help, not start;"),
         (requester(ALICE), "stop db", "You may not stop db; an administrator can add you"),
     ],
