@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.conversation import ask, audit
+from tests.integration.conversation import ask, audit, room_of
+from tests.stack.chat import ChatClient
+from tests.stack.cluster.behaviour import Outcome
 from tests.stack.stack import Stack
+
+FLOOD = 18
+"""Commands of one person: more than the burst, so that their replies wait."""
 
 
 @pytest.mark.timeout(300)
@@ -32,3 +37,28 @@ async def test_under_a_limit_edits_are_merged_and_the_last_state_goes_out(stock_
     assert len(reply.history) <= 3
     stop = await alice.send(room, "stop")
     await alice.wait_text(await alice.wait_reply(stop, 120), "is off", 120)
+
+
+def unanswered(person: ChatClient, events: list[str]) -> int:
+    return sum(not person.timeline.replies(event) for event in events)
+
+
+@pytest.mark.timeout(300)
+async def test_under_a_limit_the_end_comes_before_first_replies_and_others_get_their_turn(stock_stack: Stack) -> None:
+    stack = stock_stack
+    alice, bob = await stack.person("alice"), await stack.person("bob")
+    await stack.settings(allowed_users=[alice.user_id, bob.user_id])
+    room = await room_of(stack, alice, bob)
+    stack.cluster.behave("demo", "web", outcome=Outcome.NEVER_READY)
+    start = await alice.wait_text(await ask(alice, room, "!toggle start"), "is starting")
+    flood = [await alice.send(room, "!toggle help") for _ in range(FLOOD)]
+    asked = await bob.send(room, "!toggle help")
+    stack.cluster.behave("demo", "web", outcome=Outcome.NORMAL)
+    await alice.wait_text(start, "is running", 60)
+    after_the_end = unanswered(alice, flood)
+    await alice.wait_reply(asked, 60)
+    after_bob = unanswered(alice, flood)
+    assert any("limited_for" in line for line in stack.instance_log())
+    # Each of them would be the last if it had to wait until the flood, which came first, is over.
+    assert after_the_end >= 3
+    assert after_bob >= 3

@@ -85,15 +85,14 @@ async def test_a_ciphertext_that_is_sent_again_as_another_event_changes_nothing(
 
 
 ROWS_OF_ONE_SORT = KEEP_ROWS + 20
-OLD_ROWS = (
-    "INSERT INTO command (event_id, room_id, user_id, device_id, fingerprint, verb, target, workload, received_at, "
-    "outcome, arrival, sent_at) "
-    f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS_OF_ONE_SORT}) "
-    "SELECT '$%(verb)s-' || i, '!old', '@old:localhost', '', '', '%(verb)s', 'web', '', 1000000 + i, "
-    "'%(outcome)s', i, 4000000000000 - i FROM n"
-)
-"""Rows of one sort. By our clock they are from 1970, the later the younger; by the senders' from 2096, and the later the
-older."""
+OLD_ROWS = """
+INSERT INTO command (event_id, room_id, user_id, device_id, fingerprint, verb, target, workload, received_at, outcome,
+    arrival, sent_at)
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
+SELECT '${verb}-' || i, '!old', '@old:localhost', '', '', '{verb}', 'web', '', 1000000 + i, 'done', i, 4000000000000 - i
+FROM n
+"""
+"""Rows of one verb: the later they arrived, the earlier they claim to be, and all of them from the year 2096."""
 COUNTS = "SELECT verb, COUNT(*) AS n, MIN(arrival) AS oldest FROM command GROUP BY verb ORDER BY verb"
 
 
@@ -101,8 +100,8 @@ async def test_rows_are_pruned_by_our_clock_each_sort_for_itself(any_stack: Stac
     stack = any_stack
     alice = await stack.person("alice")
     room = await stack.room_with_bot(alice)
-    for verb, outcome in (("start", "done"), ("status", "done")):
-        sql = OLD_ROWS % {"verb": verb, "outcome": outcome}
+    for verb in ("start", "status"):
+        sql = OLD_ROWS.format(verb=verb, rows=ROWS_OF_ONE_SORT)
         await stack.api.call("POST", f"/instance/{stack.instance}/database/query", {"query": sql})
     event = await alice.send(room, "stop")
     await alice.wait_reply(event)
@@ -158,7 +157,7 @@ async def test_a_reload_in_the_middle_of_a_transaction_leaves_none_open(servers:
         stack.homeserver_proxy.delay(DELAY)
         event = await alice.send(room, "status")
         while key_queries(stack) == before:
-            await asyncio.sleep(0.05)
+            await alice.settle(0.05)
         with contextlib.closing(locked(keys, 5.0)):
             await asyncio.sleep(DELAY + 0.5)  # now the transaction has begun, and waits for us
             reloading = asyncio.ensure_future(stack.api.reload_plugin(PLUGIN))

@@ -114,9 +114,7 @@ class Synapse:
         answer = await self.request("POST", "/_matrix/client/v3/login", body)
         return Login(answer["user_id"], answer["device_id"], answer["access_token"])
 
-    async def send_at(
-        self, moment: float, user_id: str, room: str, event_type: str, content: Mapping[str, Any]
-    ) -> str:
+    async def send_at(self, moment: float, user_id: str, room: str, event_type: str, content: Mapping[str, Any]) -> str:
         """Send an event that says it is of `moment` (seconds since the epoch); its ID.
 
         Homeservers let application services say when an event was: `user_id` must be one of ours (`BACKDATED`).
@@ -152,7 +150,9 @@ class Synapse:
 def write_configuration(directory: Path, settings: Mapping[str, Any]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "logging.yaml").write_text(json.dumps(LOGGING))
-    (directory / APPLICATION_SERVICE).write_text(json.dumps(application_service(settings["registration_shared_secret"])))
+    (directory / APPLICATION_SERVICE).write_text(
+        json.dumps(application_service(settings["registration_shared_secret"]))
+    )
     (directory / "homeserver.yaml").write_text(json.dumps(settings))
 
 
