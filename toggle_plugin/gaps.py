@@ -15,6 +15,7 @@ from mautrix.client import Client
 from mautrix.errors import MatrixInvalidToken, MatrixRequestError
 from mautrix.types import RoomID
 
+from .reach import Reach
 from .tasks import within
 
 PAGE = 100
@@ -25,6 +26,10 @@ PATIENCE = 20.0
 """Seconds for one page."""
 AGAIN = 2.0
 """Seconds until a page that failed is asked for again."""
+GIVE_UP = 120.0
+"""Seconds that a page is asked for while the homeserver answers otherwise: it may never have what is missing, and all
+rooms wait for this one."""
+WAITING = "the homeserver does not give the messages that a sync left out"
 
 Event = dict[str, Any]
 
@@ -42,17 +47,21 @@ class Gaps:
         client: Client,
         people: Callable[[], Iterable[str]],
         maximum_age: Callable[[], float],
+        reach: Reach,
         log: logging.Logger,
     ) -> None:
         self._client = client
+        self._reach = reach
         self._people = people
         self._maximum_age = maximum_age
         self._log = log
+        self.trouble = ""
+        """What everything waits for, or nothing."""
 
     async def filled(self, room: str, timeline: dict[str, Any], since: str | None) -> list[Event]:
         """All events of `timeline` that we should see, oldest first, the messages that are missing before it included.
 
-        Raises MatrixInvalidToken; any other trouble is waited for.
+        Raises MatrixInvalidToken; any other trouble is waited for, without end if the homeserver is silent.
         """
         events = [event for event in timeline.get("events", []) if not before_us(event)]
         joined = invited_at(events, self._client.mxid)
@@ -76,6 +85,7 @@ class Gaps:
         token: str | None = begin
         while people and token and len(found) < LARGEST:
             page = await self._page(room, token, since, people)
+            self.trouble = ""
             events = [event for event in page.get("chunk", []) if isinstance(event, dict)]
             found += events
             begin, token = token, page.get("end")
@@ -91,7 +101,9 @@ class Gaps:
         query = {"dir": "b", "from": token, "limit": str(PAGE), "filter": json.dumps({"senders": people})}
         if since:
             query["to"] = since
+        patience = GIVE_UP
         while True:
+            began = time.monotonic()
             request = self._client.api.request(
                 Method.GET, Path.v3.rooms[RoomID(room)].messages, query_params=query, retry_count=0
             )
@@ -100,13 +112,14 @@ class Gaps:
             except MatrixInvalidToken:
                 # Who syncs again from the same token finds the same gap.
                 raise
-            except MatrixRequestError as error:
-                if _final(error):
+            except Exception as error:  # noqa: BLE001 - a boundary: nothing goes on before the gap is filled
+                if _final(error) or patience <= 0:
                     self._log.warning("room=%s gap=not_filled error=%r", room, error)
                     return {}
                 self._log.info("room=%s gap=waiting error=%r", room, error)
-            except Exception as error:  # noqa: BLE001 - a boundary: nothing goes on before the gap is filled
-                self._log.info("room=%s gap=waiting error=%r", room, error)
+                self.trouble = WAITING
+            if await self._reach.sign_of_life():
+                patience -= time.monotonic() - began
             await asyncio.sleep(AGAIN)
 
 
@@ -145,8 +158,10 @@ def _all_older(events: list[Event], moment: float) -> bool:
     return all(event.get("origin_server_ts", 0) / 1000 < moment for event in events)
 
 
-def _final(error: MatrixRequestError) -> bool:
+def _final(error: Exception) -> bool:
     """Whether the homeserver will not say anything else when it is asked again."""
+    if not isinstance(error, MatrixRequestError):
+        return False
     if error.http_status == HTTPStatus.NOT_FOUND and not getattr(error, "errcode", None):
         return False  # a proxy that has no homeserver behind it at the moment
     passing = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)

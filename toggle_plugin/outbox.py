@@ -12,16 +12,18 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import ClientError, ClientTimeout
+from aiohttp import ClientError, ClientResponse, ClientTimeout
 from mautrix.api import Path
 from mautrix.client import Client
-from mautrix.errors import MatrixConnectionError, MatrixError, MatrixRequestError
+from mautrix.errors import EncryptionError, MatrixConnectionError, MatrixError, MatrixRequestError, SessionShareError
 from mautrix.types import EventType, MessageEventContent, RoomID
 
+from .reach import Reach
 from .tasks import Shield
 
 TIMEOUT = 10.0
@@ -32,7 +34,7 @@ GIVE_UP = 15 * 60.0
 """Seconds that one event is tried for when the homeserver does not answer; limits are waited for without end."""
 ODD_PATIENCE = 10.0
 """Seconds that one event is tried for when it is we who fail, for example because a database is locked."""
-BACKOFF_MAX = 4.0
+BACKOFF_MAX = 2.0
 """Seconds between two tries: an outage is over for us soon after it is over."""
 LIMIT_WITHOUT_A_NUMBER = 5.0
 """Seconds to wait where a limit does not say: one message in five seconds is the stock limit."""
@@ -150,8 +152,11 @@ class Outbox:
         encrypted: whether a room is encrypted.
     """
 
-    def __init__(self, client: Client, encrypted: Callable[[str], Awaitable[bool]], log: logging.Logger) -> None:
+    def __init__(
+        self, client: Client, encrypted: Callable[[str], Awaitable[bool]], reach: Reach, log: logging.Logger
+    ) -> None:
         self._client = client
+        self._reach = reach
         self._encrypted = encrypted
         self._log = log
         self._gate = Gate()
@@ -238,6 +243,9 @@ class Outbox:
             raise (_TryAgain if again else NotSent)(f"encrypting: {error!r}") from error
         except (ClientError, OSError, asyncio.TimeoutError, MatrixConnectionError) as error:
             raise _TryAgain(f"encrypting: {error!r}") from error
+        except (EncryptionError, SessionShareError) as error:
+            # Somebody else was sharing the room's key, and failed; this time we share it.
+            raise _TryAgain(f"encrypting: {error!r}") from error
         except MatrixError as error:
             raise NotSent(f"encrypting: {error!r}") from error
         return EventType.ROOM_ENCRYPTED, encrypted.serialize()
@@ -247,17 +255,19 @@ class Outbox:
         path = str(Path.v3.rooms[RoomID(room)].send[str(kind)][transaction])
         url = api.base_url.with_path(f"{api.base_url.raw_path.rstrip('/')}/{path.lstrip('/')}", encoded=True)
         headers = {"Authorization": f"Bearer {api.token}", "Content-Type": "application/json"}
+        request = api.session.put(url, data=json.dumps(content), headers=headers, timeout=ClientTimeout(total=TIMEOUT))
         try:
-            request = api.session.put(
-                url, data=json.dumps(content), headers=headers, timeout=ClientTimeout(total=TIMEOUT)
-            )
-            async with request as response:
-                return _event_id(response.status, _json(await response.read()))
-        except (ClientError, OSError, asyncio.TimeoutError) as error:
+            return _event_id(*await self._reach(_answer(request)))
+        except (ClientError, OSError, asyncio.TimeoutError, MatrixConnectionError) as error:
             raise _TryAgain(repr(error)) from error
         except RuntimeError as error:
             # aiohttp's word for a session that maubot has closed, as it does with a client that it replaces
             raise NotSent(repr(error)) from error
+
+
+async def _answer(request: AbstractAsyncContextManager[ClientResponse]) -> tuple[int, dict[str, Any]]:
+    async with request as response:
+        return response.status, _json(await response.read())
 
 
 def _transaction() -> str:

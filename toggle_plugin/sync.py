@@ -21,6 +21,7 @@ from mautrix.types import JSON, FilterID, SyncToken
 
 from .account import Account
 from .gaps import Gaps
+from .reach import Reach
 from .tasks import Shield, cancelled, within
 
 POLL = 25.0
@@ -29,8 +30,8 @@ PATIENCE = 10.0
 """Seconds more after which a request without an answer is given up: within 45 s we know that nobody answers."""
 FIRST_PATIENCE = 300.0
 """The same for a sync from the beginning, which is much work for a homeserver."""
-PROBE, PROBE_PAUSE = 3.0, 2.0
-"""Seconds that a sign of life may take during an outage, and between two: so it is over for us within 5 s."""
+BACKOFF = 2.0
+"""Seconds until a request that failed is made again, if there is a sign of life then."""
 LONGEST_PATIENCE = 120.0
 TOKEN_PAUSE = 60.0
 """Seconds until a token that the homeserver does not know is tried again."""
@@ -196,11 +197,18 @@ class SyncLoop:
     """One run of the loop, from the stored token on, until it is cancelled."""
 
     def __init__(
-        self, account: Account, gaps: Gaps, known: Callable[[str], bool], settled: Settled, log: logging.Logger
+        self,
+        account: Account,
+        gaps: Gaps,
+        reach: Reach,
+        known: Callable[[str], bool],
+        settled: Settled,
+        log: logging.Logger,
     ) -> None:
         self._account = account
         self._client = client = account.client
         self._gaps = gaps
+        self._reach = reach
         self._known = known
         self._settled = settled
         self._log = log
@@ -299,20 +307,12 @@ class SyncLoop:
         if not self.trouble:
             self._log.warning("sync=failed error=%r", error)
         self.trouble = f"the homeserver does not answer ({type(error).__name__})"
-        await self._client.run_internal_event(InternalEventType.SYNC_ERRORED, error=error, sleep_for=PROBE_PAUSE)
-        await self._sign_of_life()
-        # It lives and still did not answer in time: perhaps there is much to say.
-        self._patience = min(2 * self._patience, LONGEST_PATIENCE)
-
-    async def _sign_of_life(self) -> None:
-        while True:
-            await asyncio.sleep(PROBE_PAUSE)
-            try:
-                await within(PROBE, self._client.versions(no_cache=True))
-            except Exception as error:  # noqa: BLE001 - a boundary: any failure means not yet
-                self._log.debug("sync=no_sign_of_life error=%r", error)
-            else:
-                return
+        await self._client.run_internal_event(InternalEventType.SYNC_ERRORED, error=error, sleep_for=BACKOFF)
+        if isinstance(error, asyncio.TimeoutError) and await self._reach.sign_of_life():
+            # It lives and still did not answer in time: perhaps there is much to say.
+            self._patience = min(2 * self._patience, LONGEST_PATIENCE)
+        await asyncio.sleep(BACKOFF)
+        await self._reach.returned()
 
     async def _take_in(self, data: dict[str, Any], since: str | None) -> None:
         for room, content in data.get("rooms", {}).get("join", {}).items():
@@ -356,11 +356,18 @@ class Sync:
     """
 
     def __init__(
-        self, account: Account, gaps: Gaps, known: Callable[[str], bool], settled: Settled, log: logging.Logger
+        self,
+        account: Account,
+        gaps: Gaps,
+        reach: Reach,
+        known: Callable[[str], bool],
+        settled: Settled,
+        log: logging.Logger,
     ) -> None:
         self._account = account
         self._client = account.client
         self._gaps = gaps
+        self._reach = reach
         self._known = known
         self._settled = settled
         self._log = log
@@ -395,7 +402,9 @@ class Sync:
             return "" if not stopped or time.monotonic() - self._began < SILENT else "nobody syncs this client"
         silent = time.monotonic() - self._loop.answered > SILENT
         broken = "" if self._loop.worked else self._broken
-        return self._loop.trouble or broken or ("the homeserver does not answer" if silent else "")
+        return (
+            self._loop.trouble or broken or self._gaps.trouble or ("the homeserver does not answer" if silent else "")
+        )
 
     @property
     def caution(self) -> str:
@@ -416,7 +425,7 @@ class Sync:
 
     async def _own(self) -> None:
         """Run our loop until it ends: by a bug, or because maubot ended it (Sync switched on, cache cleared)."""
-        self._loop = SyncLoop(self._account, self._gaps, self._known, self._settled, self._log)
+        self._loop = SyncLoop(self._account, self._gaps, self._reach, self._known, self._settled, self._log)
         self._log.info("sync=own")
         # maubot cancels what it finds here when it stops, replaces or syncs the client itself
         task = self._client.syncing_task = asyncio.ensure_future(self._loop.run())

@@ -13,7 +13,10 @@ import pytest
 
 from .conftest import REPOSITORY, Checkout
 
-SUB_COMMANDS = ("plugin", "test", "demo", "lint", "format", "lock", "clean", "help")
+SUB_COMMANDS = (
+    *("plugin", "chart", "test", "cluster", "demo", "lint"),
+    *("format", "image", "lock", "clean", "help"),
+)
 
 PRINT_ARGUMENTS = "import json, os, sys\nprint(json.dumps([os.getcwd(), os.environ['TOGGLE_MBP'], sys.argv[1:]]))\n"
 

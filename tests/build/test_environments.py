@@ -16,7 +16,7 @@ MAKE = "environments maubot"
 
 REQUIREMENT = re.compile(r"^([a-z0-9-]+)==(\S+)(.*?) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE)
 
-LOCKS = ("tools", "runtime", "stack", "dev", "synapse")
+LOCKS = ("tools", "runtime", "stack", "dev", "synapse", "chart", "helm")
 
 
 def lock(name: str) -> str:

@@ -36,15 +36,52 @@ async def test_a_homeserver_out_of_reach_for_a_minute(
     stack: Stack, alice: ChatClient, room: str, homeserver: Proxy
 ) -> None:
     await ask(alice, room, "status")
+    await newcomer(stack, alice, room)
+    stack.cluster.fail(method="GET", delay=1.5, times=1)
+    before = await alice.send(room, "!toggle status")
+    await asyncio.sleep(0.8)
+    # The answer to it is encrypted anew, for somebody who just came: mautrix asks for keys, and hears nothing.
     homeserver.drop()
-    meanwhile = await alice.send(room, "start")
+    meanwhile = await alice.send(room, "!toggle start")
     await asyncio.sleep(60)
     await homeserver.pass_on()
     began = time.monotonic()
-    await alice.wait_reply(meanwhile, 30)
+    for event in (before, meanwhile):
+        await alice.wait_reply(event, 30)
     assert time.monotonic() - began < 10
-    assert len(alice.timeline.replies(meanwhile)) == 1
+    await alice.settle()
+    assert [len(alice.timeline.replies(event)) for event in (before, meanwhile)] == [1, 1]
     assert len(stack.cluster.asked("PATCH")) == 1
+
+
+async def newcomer(stack: Stack, host: ChatClient, room: str) -> None:
+    """Somebody joins, so that what is encrypted next needs another room key."""
+    bob = await stack.person("bob")
+    await host.invite(room, bob.user_id)
+    await bob.wait_invite(room)
+    await bob.join(room)
+    await host.wait_membership(room, bob.user_id)
+    await host.settle(1.0)
+
+
+async def test_an_outage_while_a_gap_is_filled(stack: Stack, alice: ChatClient, room: str, homeserver: Proxy) -> None:
+    await ask(alice, room, "status")
+    await alice.settle(1.0)
+    stack.maubot.process.pause()
+    events = [await alice.send(room, "help") for _ in range(70)]
+    homeserver.delay(2.0)
+    stack.maubot.process.resume()
+    # By now the sync is answered, and the first page is asked for.
+    await asyncio.sleep(5.5)
+    homeserver.drop()
+    await asyncio.sleep(26)
+    await homeserver.pass_on()
+    began = time.monotonic()
+    await alice.wait_reply(events[0], 60)
+    assert time.monotonic() - began < 10
+    assert any("gap=waiting" in line for line in stack.instance_log()), "else it was no gap that waited"
+    for event in events:
+        await alice.wait_reply(event, 30)
 
 
 async def test_a_reply_whose_answer_was_lost_is_there_once(

@@ -65,14 +65,16 @@ class Maubot:
         synapse: Synapse,
         environment: Mapping[str, str] | None = None,
         database: str = "sqlite:maubot.db",
+        password: str = "",
     ) -> Maubot:
         """Write the configuration of one that keeps everything in `directory` and knows `synapse`; nothing runs yet.
 
         `database` is for everything: maubot's own, the keys and the plugins' tables.
-        `synapse` has to run only when a bot is to be logged in; `environment` is added to the process' own.
+        `synapse` has to run only when a bot is to be logged in; `environment` is added to the process' own;
+        the administrator's `password` is made where none is given.
         """
         (directory / "plugins").mkdir(parents=True, exist_ok=True)
-        port, password = free_port(), secrets.token_urlsafe(12)
+        port, password = free_port(), password or secrets.token_urlsafe(12)
         settings = configuration(port, password, database)
         settings["homeservers"] = {synapse.server_name: {"url": synapse.url, "secret": synapse.registration_secret}}
         (directory / "config.yaml").write_text(json.dumps(settings))

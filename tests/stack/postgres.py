@@ -86,6 +86,10 @@ class Postgres:
             await connection.close()
         return self.url(database)
 
+    async def start_again(self) -> None:
+        """Start it on the same data and port after `stop`."""
+        await self._run()
+
     async def stop(self, grace: float = STOP_SECONDS) -> None:
         if self._process is not None:
             await self._process.stop(grace)

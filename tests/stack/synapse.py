@@ -1,4 +1,4 @@
-"""A real Synapse on loopback with SQLite, as cheap as it can be; it knows nothing of bots and rooms."""
+"""A real Synapse with SQLite, as cheap as it can be, on loopback if nobody says otherwise; it knows nothing of bots."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class Synapse:
     """A homeserver process; it can be stopped, killed, paused and started again on the same directory and port.
 
     Attributes:
-        url: its client-server API, on 127.0.0.1.
+        url: its client-server API, on 127.0.0.1 or the address that it was prepared for.
         registration_secret: with which accounts are made.
         log: the file that its log lines go to.
     """
 
-    def __init__(self, directory: Path, port: int, registration_secret: str) -> None:
+    def __init__(self, directory: Path, address: str, port: int, registration_secret: str) -> None:
         self.directory = directory
-        self.url = f"http://{LOOPBACK}:{port}"
+        self.url = f"http://{address}:{port}"
         self.registration_secret = registration_secret
         self.server_name = SERVER_NAME
         self.log = directory / "synapse.log"
@@ -66,17 +66,17 @@ class Synapse:
         self._admin: Login | None = None
 
     @classmethod
-    def prepare(cls, directory: Path, *, stock_message_limits: bool = False) -> Synapse:
+    def prepare(cls, directory: Path, *, address: str = LOOPBACK, stock_message_limits: bool = False) -> Synapse:
         """Write the configuration of one that keeps everything in `directory`; nothing runs yet.
 
         Args:
+            address: where it listens: one that is only this machine's, or a network namespace's.
             stock_message_limits: 0.2 messages a second after 10, as Synapse comes; all other limits are always lifted.
         """
         port, secret = free_port(), secrets.token_urlsafe()
-        write_configuration(
-            directory, configuration(directory, port, secret, stock_message_limits=stock_message_limits)
-        )
-        return cls(directory, port, secret)
+        limits = rate_limits(stock_message_limits=stock_message_limits)
+        write_configuration(directory, {**configuration(directory, address, port, secret), **limits})
+        return cls(directory, address, port, secret)
 
     @property
     def process(self) -> ChildProcess:
@@ -156,17 +156,17 @@ def write_configuration(directory: Path, settings: Mapping[str, Any]) -> None:
     (directory / "homeserver.yaml").write_text(json.dumps(settings))
 
 
-def configuration(directory: Path, port: int, secret: str, *, stock_message_limits: bool) -> dict[str, Any]:
+def configuration(directory: Path, address: str, port: int, secret: str) -> dict[str, Any]:
     """homeserver.yaml: clients only, nothing that costs time at start, and no hash that is meant to be slow."""
     return {
         "server_name": SERVER_NAME,
-        "public_baseurl": f"http://{LOOPBACK}:{port}/",
+        "public_baseurl": f"http://{address}:{port}/",
         "pid_file": str(directory / "synapse.pid"),
         "listeners": [
             {
                 "port": port,
                 "type": "http",
-                "bind_addresses": [LOOPBACK],
+                "bind_addresses": [address],
                 "resources": [{"names": ["client"], "compress": False}],
             }
         ],
@@ -187,7 +187,6 @@ def configuration(directory: Path, port: int, secret: str, *, stock_message_limi
         "presence": {"enabled": False},
         "federation_domain_whitelist": [],
         "encryption_enabled_by_default_for_room_type": "off",
-        **rate_limits(stock_message_limits=stock_message_limits),
     }
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mautrix.client import Client
+
 from toggle_plugin.models import Container, Pod, Requester, Trust, Workload, WorkloadRef
+from toggle_plugin.reach import Reach
 from toggle_plugin.settings import Settings, Target
 
 ALICE, BOB, CAROL, MALLORY = (f"@{name}:example.org" for name in ("alice", "bob", "carol", "mallory"))
@@ -90,3 +94,8 @@ def tasks_of_the_plugin() -> list[str]:
 def _file(work: object) -> str:
     code = getattr(work, "cr_code", None)
     return code.co_filename if code else ""
+
+
+def reach_of(client: Client) -> Reach:
+    """What watches the requests of `client`, which is never replaced; mautrix' own go past it."""
+    return Reach(client, lambda: False, logging.getLogger("test.reach"))

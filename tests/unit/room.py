@@ -26,7 +26,7 @@ from toggle_plugin.toggle import ToggleService
 from toggle_plugin.trust import Arrivals
 from toggle_plugin.workloads import KubernetesWorkloads
 
-from .builders import ALICE, BOB, CAROL, DATABASE, ROOM, WEB, requester, settings, target
+from .builders import ALICE, BOB, CAROL, DATABASE, ROOM, WEB, reach_of, requester, settings, target
 from .homeserver import BOT, Homeserver
 
 LOG = logging.getLogger("test.room")
@@ -54,7 +54,7 @@ class Room:
 
     def _wire(self) -> None:
         """Make the parts, as the composition root does."""
-        self.outbox = Outbox(self.client, _nowhere_encrypted, LOG)
+        self.outbox = Outbox(self.client, _nowhere_encrypted, reach_of(self.client), LOG)
         service = ToggleService(self._connect, self.store, lambda: self.settings.rollout_timeout, LOG)
         self.answers = Answers(service, self.store, self._own_device, lambda: self.cautions, LOG)
         parts = Parts(

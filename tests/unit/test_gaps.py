@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -14,7 +15,10 @@ from mautrix.errors import MatrixInvalidToken
 from mautrix.types import UserID
 
 from tests.stack.processes import LOOPBACK, free_port
+from toggle_plugin import gaps as gaps_module
 from toggle_plugin.gaps import Gaps, before_us, invited_at
+
+from .builders import reach_of, reached
 
 BOT, ALICE = "@bot:example.org", "@alice:example.org"
 LOG = logging.getLogger("test.gaps")
@@ -77,6 +81,10 @@ class History:
         self.status = 200
         self.code = "M_FORBIDDEN"
         self.pages: list[web.Response] = []
+        self.alive = True
+
+    async def versions(self, _: web.Request) -> web.Response:
+        return web.json_response({"versions": ["v1.11"]}, status=200 if self.alive else 502)
 
     async def messages(self, request: web.Request) -> web.Response:
         self.queries.append(dict(request.query))
@@ -104,12 +112,13 @@ async def gaps(history: History, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     monkeypatch.setattr("toggle_plugin.gaps.AGAIN", 0.01)
     app = web.Application()
     app.router.add_get("/_matrix/client/v3/rooms/{room}/messages", history.messages)
+    app.router.add_get("/_matrix/client/versions", history.versions)
     runner = web.AppRunner(app)
     await runner.setup()
     port = free_port()
     await web.TCPSite(runner, LOOPBACK, port).start()
     client = Client(mxid=UserID(BOT), base_url=f"http://{LOOPBACK}:{port}", token="token")
-    yield Gaps(client, lambda: [ALICE], lambda: 120.0, LOG)
+    yield Gaps(client, lambda: [ALICE], lambda: 120.0, reach_of(client), LOG)
     await client.api.session.close()
     await runner.cleanup()
 
@@ -195,3 +204,28 @@ async def test_in_a_room_that_we_have_just_joined_nothing_before_it_is_ours(gaps
     timeline = limited(said("$before"), member("invite"), said("$between"), member("join", "invite"), said("$after"))
     assert ids(await gaps.filled("!room:example.org", timeline, "since")) == ["$invite", "$between", "$join", "$after"]
     assert history.queries == []
+
+
+async def test_a_page_that_never_comes_is_given_up_where_the_homeserver_answers_otherwise(
+    gaps: Gaps, history: History, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All rooms wait for this one."""
+    monkeypatch.setattr(gaps_module, "GIVE_UP", 0.1)
+    history.failures, history.status = 10_000, 500
+    asked = asyncio.create_task(gaps.filled("!room:example.org", limited(said("$9")), "since"))
+    await reached(lambda: gaps.trouble == gaps_module.WAITING)
+    assert ids(await asked) == ["$9"]
+    assert "gap=not_filled" in caplog.text
+    assert gaps.trouble == ""
+
+
+async def test_a_page_is_not_given_up_while_the_homeserver_answers_nothing(
+    gaps: Gaps, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gaps_module, "GIVE_UP", 0.1)
+    history.failures, history.alive = 10_000, False
+    asked = asyncio.create_task(gaps.filled("!room:example.org", limited(said("$5")), "since"))
+    await asyncio.sleep(0.5)
+    assert not asked.done()
+    history.failures = 0
+    assert len(await asked) == 6

@@ -13,7 +13,7 @@ from mautrix.types import EventType, MessageType, TextMessageEventContent
 from toggle_plugin import outbox as outbox_module
 from toggle_plugin.outbox import EDIT, FINAL, FIRST, Make, NotSent, Outbox
 
-from .builders import ALICE, BOB, OTHER_ROOM, ROOM, reached, tasks_of_the_plugin
+from .builders import ALICE, BOB, OTHER_ROOM, ROOM, reach_of, reached, tasks_of_the_plugin
 from .homeserver import TOKEN, Answer, Homeserver, limited
 
 LOG = logging.getLogger("test.outbox")
@@ -39,7 +39,7 @@ async def nowhere_encrypted(_: str) -> bool:
 
 @pytest.fixture
 async def outbox(client: Client) -> AsyncIterator[Outbox]:
-    outbox = Outbox(client, nowhere_encrypted, LOG)
+    outbox = Outbox(client, nowhere_encrypted, reach_of(client), LOG)
     yield outbox
     await outbox.stop()
     assert not tasks_of_the_plugin()
@@ -376,7 +376,7 @@ async def test_nothing_goes_out_in_plaintext_when_the_encryption_is_gone(
     homeserver: Homeserver, client: Client
 ) -> None:
     assert client.crypto is None
-    outbox = Outbox(client, everywhere_encrypted, LOG)
+    outbox = Outbox(client, everywhere_encrypted, reach_of(client), LOG)
     with pytest.raises(NotSent, match="encryption is gone: restart the instance"):
         await send(outbox, "secret")
     assert homeserver.requests == []
@@ -387,7 +387,7 @@ async def test_each_room_is_asked_whether_it_is_encrypted(homeserver: Homeserver
     async def encrypted(room: str) -> bool:
         return room == ROOM
 
-    outbox = Outbox(client, encrypted, LOG)
+    outbox = Outbox(client, encrypted, reach_of(client), LOG)
     with pytest.raises(NotSent):
         await send(outbox, "secret", room=ROOM)
     assert await send(outbox, "open", room=OTHER_ROOM) == "$0"
@@ -433,7 +433,7 @@ async def test_a_limit_that_a_reaction_runs_into_holds_for_all(homeserver: Homes
 
 
 async def test_stopping_lets_nobody_wait_any_longer(homeserver: Homeserver, client: Client) -> None:
-    outbox = Outbox(client, nowhere_encrypted, LOG)
+    outbox = Outbox(client, nowhere_encrypted, reach_of(client), LOG)
     waiting: Awaitable[str | None] = await closed(homeserver, outbox, 60)
     await asyncio.wait_for(outbox.stop(), WAIT)
     waiting.cancel()  # type: ignore[attr-defined]
@@ -444,7 +444,7 @@ async def test_stopping_lets_nobody_wait_any_longer(homeserver: Homeserver, clie
 async def test_a_homeserver_below_a_path_is_reached() -> None:
     async with Homeserver(prefix="/behind/a/proxy") as served:
         caller = served.client()
-        outbox = Outbox(caller, nowhere_encrypted, logging.getLogger())
+        outbox = Outbox(caller, nowhere_encrypted, reach_of(caller), logging.getLogger())
         try:
             assert await send(outbox, "hello") == "$0"
         finally:

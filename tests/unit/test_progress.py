@@ -16,7 +16,7 @@ from toggle_plugin import progress as progress_module
 from toggle_plugin.outbox import Outbox
 from toggle_plugin.progress import Anchor, ProgressMessage, mention, notice, words
 
-from .builders import ALICE, ROOM, reached, tasks_of_the_plugin
+from .builders import ALICE, ROOM, reach_of, reached, tasks_of_the_plugin
 from .homeserver import Answer, Homeserver, limited
 
 LOG = logging.getLogger("test.progress")
@@ -47,7 +47,7 @@ async def nowhere_encrypted(_: str) -> bool:
 @pytest.fixture
 async def outbox(homeserver: Homeserver) -> AsyncIterator[Outbox]:
     client = homeserver.client()
-    outbox = Outbox(client, nowhere_encrypted, LOG)
+    outbox = Outbox(client, nowhere_encrypted, reach_of(client), LOG)
     yield outbox
     await outbox.stop()
     await client.api.session.close()

@@ -703,6 +703,80 @@ async def test_a_deleted_pod_is_replaced(cluster: SimulatedCluster, http: Client
     assert uid not in {pod["metadata"]["uid"] for pod in cluster.pods("demo")}
 
 
+# Secrets
+
+SECRET = "/api/v1/namespaces/maubot/secrets/bot"
+
+
+@pytest.fixture
+def secret(cluster: SimulatedCluster) -> None:
+    cluster.add_secret("maubot", "bot")
+
+
+@pytest.mark.usefixtures("secret")
+async def test_a_secret_is_patched_key_by_key(cluster: SimulatedCluster, http: Client) -> None:
+    code, empty = await http("GET", SECRET)
+    assert (code, empty["type"], "data" in empty) == (200, "Opaque", False)
+    code, patched = await http("PATCH", SECRET, {"data": {"a": "b25l", "b": "dHdv"}})
+    assert (code, patched["data"]) == (200, {"a": "b25l", "b": "dHdv"})
+    assert patched["metadata"]["resourceVersion"] != empty["metadata"]["resourceVersion"]
+    assert (await http("PATCH", SECRET, {"data": {"a": None}, "stringData": {"c": "three"}}))[0] == 200
+    assert cluster.secret("maubot", "bot") == {"b": "two", "c": "three"}
+
+
+@pytest.mark.usefixtures("secret")
+async def test_a_secret_that_was_changed_meanwhile_is_a_conflict(cluster: SimulatedCluster, http: Client) -> None:
+    version = (await http("GET", SECRET))[1]["metadata"]["resourceVersion"]
+    cluster.change_secret("maubot", "bot", a="one")
+    patch = {"metadata": {"resourceVersion": version}, "data": {"a": "dHdv"}}
+    for path in (SECRET, f"{SECRET}?dryRun=All"):
+        code, status = await http("PATCH", path, patch)
+        assert (code, status["reason"]) == (409, "Conflict")
+    assert cluster.secret("maubot", "bot") == {"a": "one"}
+
+
+@pytest.mark.usefixtures("secret")
+async def test_a_dry_run_answers_and_changes_nothing(cluster: SimulatedCluster, http: Client) -> None:
+    before = (await http("GET", SECRET))[1]
+    code, answer = await http("PATCH", f"{SECRET}?dryRun=All", {"data": {"a": "b25l"}})
+    assert (code, answer["data"]) == (200, {"a": "b25l"})
+    assert (await http("GET", SECRET))[1] == before
+    assert (await http("PATCH", f"{SECRET}?dryRun=Some", {"data": {"a": "b25l"}}))[0] == 422
+    assert (await http("PATCH", f"{SECRET}?dryRun=All", {"data": {"a": "!"}}))[0] == 400
+
+
+@pytest.mark.usefixtures("secret")
+@pytest.mark.parametrize(
+    ("patch", "code"),
+    [({"data": {"a": "no base64"}}, 400), ({"data": {"a/b": "b25l"}}, 422), ({"type": "kubernetes.io/tls"}, 422)],
+)
+async def test_what_no_secret_can_hold(cluster: SimulatedCluster, http: Client, patch: Any, code: int) -> None:
+    assert (await http("PATCH", SECRET, patch))[0] == code
+    assert cluster.secret("maubot", "bot") == {}
+
+
+@pytest.mark.usefixtures("secret")
+async def test_rights_on_one_secret(cluster: SimulatedCluster, http: Client) -> None:
+    cluster.add_secret("maubot", "other")
+    cluster.grant([PolicyRule(("get", "patch"), ("secrets",), ("",), ("bot",), "maubot")])
+    assert (await http("PATCH", SECRET, {"data": {"a": "b25l"}}))[0] == 200
+    code, status = await http("PATCH", "/api/v1/namespaces/maubot/secrets/other", {"data": {"a": "b25l"}})
+    assert (code, status["reason"]) == (403, "Forbidden")
+    assert status["message"].startswith('secrets "other" is forbidden: User ')
+    assert (await http("GET", "/api/v1/namespaces/maubot/secrets"))[0] == 403
+    assert (await http("DELETE", SECRET))[0] == 403
+
+
+@pytest.mark.usefixtures("secret")
+async def test_kubectl_lists_and_patches_a_secret(cluster: SimulatedCluster) -> None:
+    code, output = await kubectl(
+        cluster, "patch", "secret", "bot", "-n", "maubot", "-p", '{"stringData": {"a": "one"}}'
+    )
+    assert (code, output) == (0, "secret/bot patched\n")
+    code, output = await kubectl(cluster, "get", "secrets", "-n", "maubot")
+    assert [line.split()[:3] for line in output.splitlines()] == [["NAME", "TYPE", "DATA"], ["bot", "Opaque", "1"]]
+
+
 # Rights, faults, life
 
 

@@ -19,7 +19,7 @@ from toggle_plugin import sync
 from toggle_plugin.gaps import Gaps
 from toggle_plugin.sync import BROKEN, Sync, SyncLoop, Tokens, pieces
 
-from .builders import ALICE
+from .builders import ALICE, reach_of
 from .homeserver import Homeserver
 
 MALLORY = "@mallory:example.org"
@@ -124,8 +124,8 @@ async def encrypting(homeserver: Homeserver, tmp_path: Path) -> AsyncIterator[Ma
 async def taken_in(client: MautrixClient, response: dict[str, Any]) -> None:
     """Hand `response` over as the loop does."""
     account: Any = Accounted(client, shared=False)
-    gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, LOG)
-    loop = SyncLoop(account, gaps, known, lambda: asyncio.sleep(0), LOG)
+    gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, reach_of(client), LOG)
+    loop = SyncLoop(account, gaps, reach_of(account.client), known, lambda: asyncio.sleep(0), LOG)
     loop._await_mautrix()
     await loop._take_in(response, "s0")
     await loop.close()
@@ -209,7 +209,14 @@ async def test_a_homeserver_of_strangers_that_does_not_answer_holds_nobody_up(
     response = {"next_batch": "s1", "rooms": in_room(*flood, encrypted(ALICE))}
     client: Any = Syncing(response)
     account: Any = Accounted(client, shared=shared)
-    loop = SyncLoop(account, Gaps(client, lambda: [ALICE], lambda: 60.0, LOG), known, lambda: asyncio.sleep(0), LOG)
+    loop = SyncLoop(
+        account,
+        Gaps(client, lambda: [ALICE], lambda: 60.0, reach_of(client), LOG),
+        reach_of(account.client),
+        known,
+        lambda: asyncio.sleep(0),
+        LOG,
+    )
     running = asyncio.ensure_future(loop.run())
     await asyncio.sleep(0.5)
     assert client.handled == ["devices", f"${ALICE}0"]
@@ -237,8 +244,8 @@ async def test_no_token_is_stored_while_what_came_before_it_is_still_being_read(
     monkeypatch.setattr(sync, "HAND_OVER", 0.05)
     client: Any = Slow({"next_batch": "s1", "rooms": in_room(encrypted(ALICE), {"event_id": "$plain"})})
     account: Any = Accounted(client, shared=False)
-    gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, LOG)
-    loop = SyncLoop(account, gaps, known, lambda: asyncio.sleep(0), LOG)
+    gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, reach_of(client), LOG)
+    loop = SyncLoop(account, gaps, reach_of(account.client), known, lambda: asyncio.sleep(0), LOG)
     running = asyncio.ensure_future(loop.run())
     await asyncio.sleep(0.2)
     assert client.handled == ["devices", "$plain"], "nobody else waits for it"
@@ -371,8 +378,8 @@ async def test_an_answer_that_is_no_sync_response_is_not_handed_over(
 ) -> None:
     client: Any = Nonsense(answer)
     account: Any = Accounted(client, shared=False)
-    gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, LOG)
-    loop = SyncLoop(account, gaps, known, lambda: asyncio.sleep(0), LOG)
+    gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, reach_of(client), LOG)
+    loop = SyncLoop(account, gaps, reach_of(account.client), known, lambda: asyncio.sleep(0), LOG)
     running = asyncio.ensure_future(loop.run())
     await asyncio.sleep(0.05)
     assert not running.done()
@@ -389,8 +396,8 @@ async def test_a_loop_that_breaks_again_and_again_is_told_of_until_it_works(monk
     client: Any = Nonsense({"next_batch": "s1", "rooms": {"join": {"!a": None}}})
     client.syncing_task = None
     account: Any = Accounted(client, shared=False)
-    gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, LOG)
-    supervised = Sync(account, gaps, known, lambda: asyncio.sleep(0), LOG)
+    gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, reach_of(client), LOG)
+    supervised = Sync(account, gaps, reach_of(account.client), known, lambda: asyncio.sleep(0), LOG)
     supervised.start()
     for _ in range(5):
         await asyncio.sleep(0.02)

@@ -1,4 +1,5 @@
-"""A Kubernetes API server in small, as far as the plugin and ``kubectl get/scale/rollout status`` need one."""
+"""A Kubernetes API server in small, as far as the plugin, the chart's provisioner and
+``kubectl get/scale/rollout status`` need one."""
 
 from .authorization import PolicyRule
 from .behaviour import SLOW, Behaviour, Outcome

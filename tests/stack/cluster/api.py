@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
@@ -12,7 +12,7 @@ from . import changes, errors
 from .authorization import Authorization, review
 from .faults import Fault, Faults, RequestRecord, When
 from .requests import ResourceRequest, is_watch, resource_request
-from .resources import Json, discovery
+from .resources import SECRETS, Json, discovery
 from .selectors import matcher
 from .store import ObjectStore
 from .tables import asked_form, table
@@ -89,8 +89,14 @@ class ApiServer:
             return self._store.delete(*key)
         if wanted.verb == "patch":
             patch = changes.parse_patch(request.content_type, body)
-            return changes.write_workload(self._store, *key, changes.merge(self._store.get(*key), patch))
-        return changes.write_workload(self._store, *key, changes.parse_object(body))
+            return self._write(request, wanted, changes.merge(self._store.get(*key), patch))
+        return self._write(request, wanted, changes.parse_object(body))
+
+    def _write(self, request: web.BaseRequest, wanted: ResourceRequest, new: Json) -> Json:
+        key = (wanted.resource, wanted.namespace, wanted.name)
+        if wanted.resource == SECRETS:
+            return changes.write_secret(self._store, *key, new, dry_run=_is_dry_run(request.query))
+        return changes.write_workload(self._store, *key, new)
 
     def _get(self, request: web.BaseRequest, wanted: ResourceRequest) -> Json:
         form = asked_form(request.headers.get("Accept", ""), request.query)
@@ -127,6 +133,14 @@ class ApiServer:
         if wanted.verb == "update":
             return changes.write_scale(self._store, *key, changes.parse_object(body))
         raise errors.method_not_allowed()
+
+
+def _is_dry_run(query: Mapping[str, str]) -> bool:
+    """Raises ApiError 422."""
+    if query.get("dryRun", "All") != "All":
+        problem = f'Unsupported value: "{query["dryRun"]}": supported values: "All"'
+        raise errors.invalid("PatchOptions", "meta.k8s.io", "", "dryRun", problem)
+    return "dryRun" in query
 
 
 def _json(document: Json, status: int = 200) -> web.Response:

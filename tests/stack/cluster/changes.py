@@ -1,8 +1,11 @@
-"""Writing to workloads: merge patches, replacements and the scale subresource, with the real server's refusals."""
+"""Writes to workloads, their scale subresource and Secrets, by merge patch or whole; the real server's refusals."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
+import re
 from typing import Any
 
 from . import errors
@@ -13,6 +16,7 @@ MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 # What the real server would take for a built-in kind, less what is not simulated (JSON patch, apply).
 ACCEPTED_PATCHES = (MERGE_PATCH, STRATEGIC_MERGE_PATCH)
+_DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
 
 def parse_patch(content_type: str, body: str) -> Json:
@@ -79,6 +83,36 @@ def write_scale(store: ObjectStore, resource: Resource, namespace: str, name: st
     _check_replicas("Scale", "autoscaling", name, replicas)
     workload["spec"]["replicas"] = replicas
     return read_scale(resource, store.replace(resource, workload))
+
+
+def write_secret(
+    store: ObjectStore, resource: Resource, namespace: str, name: str, new: Json, *, dry_run: bool = False
+) -> Json:
+    """Put `new` in place of a Secret, or with `dry_run` only say what would be there then."""
+    old = store.get(resource, namespace, name)
+    _check_version(resource, old, new)
+    if new.get("type", old["type"]) != old["type"]:
+        raise errors.invalid("Secret", "", name, "type", f'Invalid value: "{new["type"]}": field is immutable')
+    plain = {key: base64.b64encode(value.encode()).decode() for key, value in (new.get("stringData") or {}).items()}
+    data = {**(new.get("data") or {}), **plain}
+    _check_data(name, data)
+    changed = {key: value for key, value in new.items() if key not in ("data", "stringData")}
+    changed.update({"data": data} if data else {})
+    changed.update(type=old["type"], metadata={**new["metadata"], "namespace": namespace, "name": name})
+    return changed if dry_run else store.replace(resource, changed)
+
+
+def _check_data(name: str, data: Json) -> None:
+    for key, value in data.items():
+        if not _DATA_KEY.fullmatch(key):
+            raise errors.invalid(
+                "Secret", "", name, f"data[{key}]", f'Invalid value: "{key}": a valid config key is needed'
+            )
+        try:
+            base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError, TypeError):
+            message = 'Secret in version "v1" cannot be handled as a Secret: illegal base64 data at input byte 0'
+            raise errors.bad_request(message) from None
 
 
 def _check_version(resource: Resource, old: Json, new: Json) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import secrets
 import ssl
@@ -19,7 +20,7 @@ from .behaviour import Behaviour
 from .certificates import write_certificates
 from .controller import Controllers
 from .faults import Fault, Faults, RequestRecord
-from .resources import EVENTS, NAMESPACES, PODS, WORKLOADS, Json
+from .resources import EVENTS, NAMESPACES, PODS, SECRETS, WORKLOADS, Json
 from .store import ObjectStore
 from .workload_objects import new_workload
 
@@ -61,10 +62,10 @@ class SimulatedCluster:
         self._temporary = None if self._given else tempfile.TemporaryDirectory(prefix="simulated-cluster-")
         self.directory = self._given or Path(self._temporary.name if self._temporary else "")
         self.directory.mkdir(parents=True, exist_ok=True)
-        certificates = write_certificates(self.directory, self._names)
-        self.ca_file = certificates.authority
+        self.certificates = write_certificates(self.directory, self._names)
+        self.ca_file = self.certificates.authority
         self._ssl = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._ssl.load_cert_chain(certificates.certificate, certificates.key)
+        self._ssl.load_cert_chain(self.certificates.certificate, self.certificates.key)
         self._controllers = Controllers(self._store)
         await self.listen()
         self.kubeconfig = self.write_kubeconfig(self.directory / "kubeconfig")
@@ -157,13 +158,36 @@ class SimulatedCluster:
             behaviour: instead of the cluster's; `changes` are fields of `Behaviour`.
         """
         resource = WORKLOADS[kind]
-        if self._store.find(NAMESPACES, "", namespace) is None:
-            self._store.add(NAMESPACES, {"metadata": {"name": namespace}, "status": {"phase": "Active"}})
+        self._ensure_namespace(namespace)
         workload = new_workload(resource, namespace, name, replicas, image)
         workload["spec"].update(spec or {})
         self._store.add(resource, workload)
         chosen = Behaviour(**{**vars(behaviour or self._behaviour), **changes})
         self._controllers.adopt(resource, namespace, name, chosen)
+
+    def add_secret(self, namespace: str, name: str) -> None:
+        """Add a Secret without data, as a chart ships it."""
+        self._ensure_namespace(namespace)
+        self._store.add(SECRETS, {"metadata": {"namespace": namespace, "name": name}, "type": "Opaque"})
+
+    def secret(self, namespace: str, name: str) -> dict[str, str]:
+        """What a Secret holds, decoded; raises ApiError 404."""
+        data = self._store.get(SECRETS, namespace, name).get("data", {})
+        return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+    def change_secret(self, namespace: str, name: str, **changes: str | None) -> None:
+        """Set keys of a Secret as somebody else, or remove them (None); `_` in a name stands for `-`."""
+        secret = self._store.get(SECRETS, namespace, name)
+        data = {**secret.get("data", {})}
+        for key, value in changes.items():
+            data[key.replace("_", "-")] = None if value is None else base64.b64encode(value.encode()).decode()
+        self._store.replace(
+            SECRETS, {**secret, "data": {key: value for key, value in data.items() if value is not None}}
+        )
+
+    def _ensure_namespace(self, namespace: str) -> None:
+        if self._store.find(NAMESPACES, "", namespace) is None:
+            self._store.add(NAMESPACES, {"metadata": {"name": namespace}, "status": {"phase": "Active"}})
 
     def behave(self, namespace: str, name: str, kind: str = "Deployment", **changes: Any) -> None:
         """Change fields of a workload's `Behaviour` from now on."""

@@ -88,7 +88,7 @@ def unsupported_media_type(accepted: tuple[str, ...]) -> ApiError:
 
 def invalid(kind: str, group: str, name: str, field: str, problem: str) -> ApiError:
     """422: the object was understood and refused."""
-    message = f'{kind}.{group} "{name}" is invalid: {field}: {problem}'
+    message = f'{f"{kind}.{group}" if group else kind} "{name}" is invalid: {field}: {problem}'
     causes = [{"reason": "FieldValueInvalid", "message": problem, "field": field}]
     return ApiError(422, "Invalid", message, {"name": name, "group": group, "kind": kind, "causes": causes})
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .ages import age
 from .pod_objects import is_ready, is_terminating
-from .resources import DEPLOYMENTS, EVENTS, NAMESPACES, PODS, STATEFULSETS, Json, Resource
+from .resources import DEPLOYMENTS, EVENTS, NAMESPACES, PODS, SECRETS, STATEFULSETS, Json, Resource
 from .workload_objects import desired
 
 Cell = str | int
@@ -88,6 +88,10 @@ def _namespace_cells(namespace: Json, now: dt.datetime) -> list[Cell]:
     return [_name(namespace), namespace["status"]["phase"], _age(namespace, now)]
 
 
+def _secret_cells(secret: Json, now: dt.datetime) -> list[Cell]:
+    return [_name(secret), secret["type"], len(secret.get("data", {})), _age(secret, now)]
+
+
 def _name(obj: Json) -> str:
     return str(obj["metadata"]["name"])
 
@@ -114,6 +118,8 @@ _STATUS = _column("Status", "In which state it is")
 _RESTARTS = _column("Restarts", "How often containers were restarted, and when last")
 _SEEN = _column("Last Seen", "When it was recorded last")
 _TYPE = _column("Type", "Normal or Warning")
+_SECRET_TYPE = _column("Type", "What its data is for")
+_DATA = {**_column("Data", "How many keys its data has"), "type": "integer"}
 _REASON = _column("Reason", "What happened, in one word for machines")
 _OBJECT = _column("Object", "What it is about")
 _MESSAGE = _column("Message", "What happened, for people")
@@ -123,5 +129,6 @@ PRINTERS: dict[Resource, Printer] = {
     STATEFULSETS: Printer((_NAME, _READY, _AGE), _statefulset_cells),
     PODS: Printer((_NAME, _CONTAINERS, _STATUS, _RESTARTS, _AGE), _pod_cells),
     EVENTS: Printer((_SEEN, _TYPE, _REASON, _OBJECT, _MESSAGE), _event_cells),
+    SECRETS: Printer((_NAME, _SECRET_TYPE, _DATA, _AGE), _secret_cells),
     NAMESPACES: Printer((_NAME, _STATUS, _AGE), _namespace_cells),
 }

@@ -42,9 +42,10 @@ DEPLOYMENTS = Resource("apps", "deployments", "Deployment", ("deploy",), scalabl
 STATEFULSETS = Resource("apps", "statefulsets", "StatefulSet", ("sts",), scalable=True)
 PODS = Resource("", "pods", "Pod", ("po",), ("delete", *READ), fields=("spec.nodeName", "status.phase"))
 EVENTS = Resource("", "events", "Event", ("ev",), READ, fields=(*INVOLVED, "reason", "type", "reportingComponent"))
+SECRETS = Resource("", "secrets", "Secret", (), fields=("type",))
 NAMESPACES = Resource("", "namespaces", "Namespace", ("ns",), READ, namespaced=False)
 
-SERVED = (DEPLOYMENTS, STATEFULSETS, PODS, EVENTS, NAMESPACES)
+SERVED = (DEPLOYMENTS, STATEFULSETS, PODS, EVENTS, SECRETS, NAMESPACES)
 RESOURCES = {(resource.group, resource.plural): resource for resource in SERVED}
 WORKLOADS = {resource.kind: resource for resource in (DEPLOYMENTS, STATEFULSETS)}
 GROUPS = ("apps", "authorization.k8s.io")

@@ -1,0 +1,143 @@
+"""Rights: made from the targets that the instance gets, for these workloads only, and only what the plugin uses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from toggle_plugin.models import WorkloadRef
+from toggle_plugin.settings import parse_settings
+from toggle_plugin.workloads import PLURALS, _wanted_rights
+
+from .chart import NAMESPACE, VALUES, Object, find, name_of, render, settings
+
+Right = tuple[str, str, str, str, str]
+"""Namespace, API group, resource, name (* for any), verb."""
+
+BOT = "maubot"
+
+
+def roles(objects: list[Object], component: str) -> list[Object]:
+    return [
+        each
+        for each in objects
+        if each["kind"] == "Role" and each["metadata"]["labels"]["app.kubernetes.io/component"] == component
+    ]
+
+
+def granted(objects: list[Object], component: str = BOT) -> set[Right]:
+    return {right for role in roles(objects, component) for rule in role["rules"] for right in rights(role, rule)}
+
+
+def rights(role: Object, rule: Object) -> Iterator[Right]:
+    for group in rule["apiGroups"]:
+        for resource in rule["resources"]:
+            for name in rule.get("resourceNames", ["*"]):
+                for verb in rule["verbs"]:
+                    yield role["metadata"]["namespace"], group, resource, name, verb
+
+
+def used(ref: WorkloadRef, *, diagnosis: bool) -> Iterator[Right]:
+    """What the plugin itself says that it needs for a target; its `check` asks for the same."""
+    for verb, resource, needed in _wanted_rights(ref):
+        if needed:
+            yield ref.namespace, "apps", resource, ref.name, verb
+        elif diagnosis:
+            yield ref.namespace, "", resource, "*", verb
+
+
+def test_exactly_what_the_plugin_uses_is_granted(values: str, objects: list[Object]) -> None:
+    targets = parse_settings(settings(values)).targets.values()
+    expected = {right for target in targets for right in used(target.ref, diagnosis=values != "postgres")}
+    assert granted(objects) == expected
+
+
+def test_the_instance_gets_the_targets_that_the_rights_are_for(values: str, objects: list[Object]) -> None:
+    found = [
+        each for each in objects if each["metadata"]["name"].endswith("-provisioner") and each["kind"] == "ConfigMap"
+    ]
+    for each in found:
+        configuration = json.loads(each["data"]["provision.json"])
+        if configuration["mode"] == "deploy":
+            assert configuration["instance"]["settings"] == settings(values)
+
+
+def test_nothing_is_granted_in_the_whole_cluster(objects: list[Object]) -> None:
+    assert [name_of(each) for each in objects if each["kind"].startswith("Cluster")] == []
+
+
+def test_no_rule_has_a_wildcard_and_every_workload_is_named(objects: list[Object]) -> None:
+    for role in (each for each in objects if each["kind"] == "Role"):
+        for rule in role["rules"]:
+            assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]], name_of(role)
+            assert rule.get("resourceNames") or rule["verbs"] == ["list"], f"{name_of(role)} names nothing in {rule}"
+
+
+def test_one_role_and_one_binding_for_each_namespace_of_targets(values: str, objects: list[Object]) -> None:
+    namespaces = sorted({target["namespace"] for target in settings(values)["targets"].values()})
+    assert sorted(role["metadata"]["namespace"] for role in roles(objects, BOT)) == namespaces
+
+
+@pytest.mark.parametrize(
+    ("values", "account"),
+    [
+        ("minimal", (NAMESPACE, "rel-maubot-k8s-toggle")),
+        ("existing-secret", (NAMESPACE, "the-account")),
+        ("everything", (NAMESPACE, "the-bot")),
+        ("existing-maubot", ("matrix", "maubot")),
+        ("existing-maubot-upload", (NAMESPACE, "maubot")),
+    ],
+)
+def test_the_binding_is_for_the_service_account_of_maubots_pod(values: str, account: tuple[str, str]) -> None:
+    objects = render(values)
+    for role in roles(objects, BOT):
+        binding = next(
+            each for each in objects if each["kind"] == "RoleBinding" and each["metadata"] == role["metadata"]
+        )
+        assert binding["roleRef"]["name"] == role["metadata"]["name"], name_of(binding)
+        subjects = [(each["kind"], each["namespace"], each["name"]) for each in binding["subjects"]]
+        assert subjects == [("ServiceAccount", *account)], name_of(binding)
+    for each in (each for each in objects if each["kind"] == "StatefulSet"):
+        assert (NAMESPACE, each["spec"]["template"]["spec"]["serviceAccountName"]) == account, name_of(each)
+
+
+@pytest.mark.parametrize("values", ["minimal", "existing-secret", "postgres", "everything"])
+def test_the_provisioner_may_read_and_patch_one_secret(values: str) -> None:
+    objects = render(values)
+    secret = next(each["metadata"]["name"] for each in objects if each["kind"] == "Secret" and "data" not in each)
+    assert granted(objects, "provisioner") == {(NAMESPACE, "", "secrets", secret, verb) for verb in ("get", "patch")}
+
+
+# With existing-maubot nothing would be left to install, which is refused.
+@pytest.mark.parametrize("values", sorted(VALUES.keys() - {"existing-maubot"}))
+def test_without_rbac_only_the_provisioner_has_rights(values: str) -> None:
+    assert granted(render(values, {"rbac.create": False})) == set()
+
+
+def test_the_helm_test_asks_for_exactly_the_rights_that_are_granted(values: str, objects: list[Object]) -> None:
+    if values == "existing-maubot":  # its pod would need a service account of another namespace
+        assert not [each for each in objects if each["kind"] == "Pod"]
+        return
+    asked = json.loads(find(objects, "ConfigMap", find(objects, "Pod")["metadata"]["name"])["data"]["check.json"])[
+        "rights"
+    ]
+    names = {
+        (
+            right["namespace"],
+            right.get("group", ""),
+            "/".join(filter(None, (right["resource"], right.get("subresource")))),
+            right.get("name", "*"),
+            right["verb"],
+        )
+        for right in asked
+    }
+    assert names == granted(objects)
+    assert len(asked) == len(names)
+
+
+def test_every_kind_of_the_plugin_has_its_plural() -> None:
+    for kind, plural in PLURALS.items():
+        objects = render("minimal", {"instance.settings.targets.web.kind": kind})
+        assert ("demo", "apps", f"{plural}/scale", "web", "patch") in granted(objects)

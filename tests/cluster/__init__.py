@@ -1,0 +1,1 @@
+"""Tests of what is deployed, in a real one-node Kubernetes."""
