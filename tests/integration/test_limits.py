@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.conversation import ask, audit
+from tests.integration.conversation import ask, audit, room_of
 from tests.stack.chat import ChatClient
 from tests.stack.cluster.behaviour import Behaviour, Outcome
 from tests.stack.stack import TARGETS, Stack
@@ -59,4 +59,15 @@ async def test_under_a_limit_the_end_of_a_roll_out_comes_before_first_replies(st
     flood = [await alice.send(room, f"start {name}") for name in names]
     stack.cluster.behave("demo", "web", outcome=Outcome.NORMAL)
     await alice.wait_text(reply, "is running", 90)
+    assert unanswered(alice, flood) >= WAITING
+
+
+@pytest.mark.timeout(300)
+async def test_under_a_limit_nobody_waits_for_somebody_elses_flood(stock_stack: Stack) -> None:
+    alice, bob = await stock_stack.person("alice"), await stock_stack.person("bob")
+    await stock_stack.settings(allowed_users=[alice.user_id, bob.user_id])
+    room = await room_of(stock_stack, alice, bob)
+    flood = [await alice.send(room, "!toggle help") for _ in range(FLOOD)]
+    event = await bob.send(room, "!toggle help")
+    await alice.wait_reply(event, 90)
     assert unanswered(alice, flood) >= WAITING
