@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.integration.conversation import ask, audit, room_of
 from tests.stack.chat import ChatClient
-from tests.stack.cluster.behaviour import Behaviour, Outcome
 from tests.stack.stack import TARGETS, Stack
 
 FLOOD = 16
@@ -50,14 +51,17 @@ async def test_under_a_limit_the_end_of_a_roll_out_comes_before_first_replies(st
     stack = stock_stack
     names = [f"web{number}" for number in range(FLOOD)]
     for name in names:
-        stack.cluster.add("Deployment", "demo", name, behaviour=Behaviour(outcome=Outcome.NEVER_READY))
+        stack.cluster.add("Deployment", "demo", name, frozen=True)
     alice = await stack.person("alice")
     room = await stack.room_with_bot(alice)
     await stack.settings(targets={**TARGETS, **{name: {**TARGETS["web"], "name": name} for name in names}})
-    stack.cluster.behave("demo", "web", outcome=Outcome.NEVER_READY)
+    stack.cluster.behave("demo", "web", frozen=True)  # nothing happens to it, and there is nothing to call anybody for
     reply = await alice.wait_text(await ask(alice, room, "start web"), "is starting")
     flood = [await alice.send(room, f"start {name}") for name in names]
-    stack.cluster.behave("demo", "web", outcome=Outcome.NORMAL)
+    while len(stack.cluster.asked("PATCH")) <= FLOOD:
+        await alice.settle(0.1)
+    await asyncio.sleep(0.5)  # so that all first replies wait before the end does
+    stack.cluster.behave("demo", "web", frozen=False)
     await alice.wait_text(reply, "is running", 90)
     assert unanswered(alice, flood) >= WAITING
 

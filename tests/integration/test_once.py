@@ -18,8 +18,6 @@ from tests.stack.stack import PLUGIN, TARGETS, Servers, Stack
 from toggle_plugin.store import KEEP_ROWS
 
 API: dict[str, object] = {"kind": "Deployment", "namespace": "demo", "name": "api", "replicas": 1}
-DELAY = 1.5
-"""Seconds that the homeserver's answers are held back, to get in between."""
 
 pytestmark = pytest.mark.own_sync
 
@@ -122,11 +120,20 @@ async def pruned(stack: Stack, person: ChatClient) -> list[dict[str, Any]]:
     return rows
 
 
-def key_queries(stack: Stack) -> int:
-    """How often the bot has asked for people's keys."""
-    bot = "{" + stack.bot_id + "} Processed request"
-    lines = stack.synapse.log.read_text(errors="replace").splitlines()
-    return sum(bot in line and "/keys/query" in line for line in lines)
+SLOW_DISK = """
+import os, sqlite3, time
+connect, slow = sqlite3.connect, os.environ["SLOW_DISK"]
+
+class Slow(sqlite3.Connection):
+    def execute(self, sql, *values):
+        if sql.startswith("DELETE FROM crypto_device") and os.path.exists(slow):
+            os.rename(slow, slow + ".now")
+            time.sleep(1.0)
+        return super().execute(sql, *values)
+
+sqlite3.connect = lambda *values, **options: connect(*values, factory=Slow, **options)
+"""
+"""Makes one statement in the middle of a transaction last, as a slow disk does, once the file SLOW_DISK is there."""
 
 
 def locked(path: Path, seconds: float) -> sqlite3.Connection:
@@ -142,36 +149,31 @@ def selected(path: Path, sql: str, *values: str) -> list[Any]:
         return [row[0] for row in database.execute(sql, values)]
 
 
-async def test_a_reload_in_the_middle_of_a_transaction_leaves_none_open(servers: Servers) -> None:
-    async with servers.stack(sync=False, proxied=True) as stack:
-        assert stack.homeserver_proxy is not None
+async def test_a_reload_in_the_middle_of_a_transaction_leaves_none_open(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SLOW_DISK)
+    slow, begun = tmp_path / "slow", tmp_path / "slow.now"
+    environment = {"PYTHONPATH": str(tmp_path), "SLOW_DISK": str(slow)}
+    async with (
+        Servers.open(tmp_path / "servers", environment=environment) as servers,
+        servers.stack(sync=False, tidy=False) as stack,
+    ):
         alice = await stack.person("alice")
         room = await stack.room_with_bot(alice)
         await ask(alice, room, "status")
         await stack.api.reload_plugin(PLUGIN)  # so that alice's keys are asked for anew, and written
-        await stack.wait_ready()
-        keys, rows = stack.maubot.directory / "maubot.db", stack.maubot.directory / "plugins" / f"{stack.instance}.db"
-        before = key_queries(stack)
-        stack.homeserver_proxy.delay(DELAY)
+        slow.touch()
         event = await alice.send(room, "status")
-        while key_queries(stack) == before:
+        while not begun.exists():
             await alice.settle(0.05)
-        with contextlib.closing(locked(keys, 5.0)):
-            await asyncio.sleep(DELAY + 0.5)  # now the transaction has begun, and waits for us
-            reloading = asyncio.ensure_future(stack.api.reload_plugin(PLUGIN))
-            await asyncio.sleep(0.5)
-        await stack.homeserver_proxy.pass_on()
-        await reloading
+        await stack.api.reload_plugin(PLUGIN)
         await alice.wait_reply(event)
-        phone = await alice.second_device(cross_signed=False)
-        try:
-            await ask(alice, room, "status")
-        finally:
-            await phone.close()
+        await ask(alice, room, "status")
+        keys, rows = stack.maubot.directory / "maubot.db", stack.maubot.directory / "plugins" / f"{stack.instance}.db"
         locked(keys, 2.0).close()
         locked(rows, 2.0).close()
-        await stack.maubot.stop()
         device = "SELECT device_id FROM crypto_device WHERE device_id=?"
-        assert selected(keys, device, phone.device_id) == [phone.device_id]
+        assert selected(keys, device, alice.device_id) == [alice.device_id]
+        await stack.maubot.stop()
+        assert selected(keys, device, alice.device_id) == [alice.device_id]
         assert selected(rows, "SELECT outcome FROM command") == 3 * ["done"]
         assert len(alice.timeline.replies(event)) == 1

