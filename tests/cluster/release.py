@@ -167,11 +167,11 @@ class Release:
             "dependencies": {"indexUrl": self.index.url, "caConfigMap": "index-ca"},
         }
 
-    def values_of_own_image(self) -> dict[str, Any]:
-        """The same with the image of our Dockerfile, which installs nothing."""
+    def own_values(self) -> dict[str, Any]:
+        """The same with the image of our Dockerfile, for which nothing is installed; the fixture `own` brings it."""
         repository, tag = OWN.rsplit(":", 1)
-        image = {"repository": repository, "tag": tag}
-        return {**self.values(), "dependencies": {"install": False}, "maubot": {"image": image}}
+        image = {"image": {"repository": repository, "tag": tag}}
+        return {**self.values(), "dependencies": {"install": False}, "maubot": image}
 
     async def helm(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
         """What a helm command prints, in this namespace; `values` are its only ones."""

@@ -130,7 +130,7 @@ def values(release: Release, where: Namespace) -> dict[str, Any]:
 def values_with_upload(release: Release) -> dict[str, Any]:
     """The rights and the plugin, for a maubot in the release's own namespace."""
     found = values(release, release.namespace)
-    found["maubot"]["image"] = release.values_of_own_image()["maubot"]["image"]
+    found["maubot"]["image"] = release.own_values()["maubot"]["image"]
     url = f"http://{MAUBOT}.{release.namespace.name}.svc:{PORT}"
     return {**found, "upload": {"enabled": True, "url": url, "existingSecret": "maubot-admin"}}
 

@@ -23,7 +23,7 @@ POD = f"{FULLNAME}-test"
 async def ready(own: None, cluster: Cluster, synapse: Synapse, index: PackageIndex) -> AsyncIterator[Release]:
     """A release that is ready."""
     async with Release.open(cluster, synapse, index) as release:
-        await release.install(release.values_of_own_image())
+        await release.install(release.own_values())
         await release.ready()
         yield release
 

@@ -84,7 +84,7 @@ def target(kind: str, namespace: Namespace, name: str) -> Mapping[str, Any]:
 
 def with_targets(release: Release, targets: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """The values of a release with more targets than one."""
-    values = release.values_of_own_image()
+    values = release.own_values()
     values["instance"]["settings"]["targets"].update(targets)
     return {**values, **more}
 
@@ -137,7 +137,8 @@ async def statuses(release: Release, pod: str, asked: list[Request]) -> list[str
 
 async def use_everything(alice: ChatClient, room: str) -> None:
     """All that a person can make the plugin do with these targets."""
-    await told(alice, room, "check", "all there")
+    reply = await told(alice, room, "check", "all there")
+    assert reply.body.count("all there") == 3, reply.body
     await told(alice, room, "start web", "is running", 90)
     await told(alice, room, "start valheim", "is running", 90)
     await told(alice, room, "start broken", "cannot get its image", 90)
