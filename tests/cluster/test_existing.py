@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -31,7 +32,8 @@ pytestmark = pytest.mark.timeout(600)
 
 MAUBOT, PORT = "maubot", 29316
 LABELS = {"app": MAUBOT}
-PLUGIN: str = yaml.safe_load((REPOSITORY / "maubot.yaml").read_text())["id"]
+META = yaml.safe_load((REPOSITORY / "maubot.yaml").read_text())
+PLUGIN, VERSION = str(META["id"]), str(META["version"])
 INSTANCE = "toggle"
 
 
@@ -135,53 +137,66 @@ def values_with_upload(release: Release) -> dict[str, Any]:
     return {**found, "upload": {"enabled": True, "url": url, "existingSecret": "maubot-admin"}}
 
 
-async def job_done(release: Release) -> dict[str, Any]:
-    """The Job that uploads, once it has."""
+async def job_of(release: Release) -> str:
+    """The name of the one Job, which uploads."""
     [job] = (await release.namespace.get("jobs"))["items"]
-    await release.namespace.condition(f"job/{job['metadata']['name']}", "condition=complete", 120)
-    return dict(job)
+    return str(job["metadata"]["name"])
 
 
-async def test_it_gets_the_plugin_and_the_rights_and_its_bot_answers(
-    own: None, cluster: Cluster, synapse: Synapse, index: PackageIndex
-) -> None:
+@pytest.fixture(scope="module")
+async def release(own: None, cluster: Cluster, synapse: Synapse, index: PackageIndex) -> AsyncIterator[Release]:
     async with Release.open(cluster, synapse, index) as release:
-        by_hand = ByHand(release.namespace, synapse)
-        await by_hand.install()
-        assert await by_hand.plugins() == {}
-        await release.install(values_with_upload(release))
-        job = await job_done(release)
-        version = yaml.safe_load((REPOSITORY / "maubot.yaml").read_text())["version"]
-        assert await by_hand.plugins() == {PLUGIN: version}
-
-        await by_hand.make_instance(release, release.values()["instance"]["settings"])
-        alice = await release.person("alice")
-        room = await release.room(alice)
-        await told(alice, room, "check", "all there")
-        await told(alice, room, "start", "is running", 90)
-        assert len(await release.workloads.pods("app=web")) == 1
-        await told(alice, room, "stop", "is off", 90)
-        assert await release.workloads.pods("app=web") == []
-
-        user = account(release.namespace.name, MAUBOT)
-        assert needed(forbidden(requests(cluster, user))) == set()
-        assert needed(requests(cluster, user)) - OF_EVERYBODY <= await granted_by(release)
-        there = [release.namespace.name, release.workloads.name, "default", "kube-system"]
-        found = [await rights_of_its_own(cluster, user, namespace) for namespace in there]
-        assert set().union(*found) == await granted_by(release)
-
-        assert "the bot is ready" in await release.helm("test", NAME, "--logs")
-        await no_token_for_the_job(release, job)
+        yield release
 
 
-async def no_token_for_the_job(release: Release, job: dict[str, Any]) -> None:
-    """It talks to maubot and not to the cluster, and an upgrade with the same values does not run it again."""
-    [pod] = await release.namespace.pods(f"job-name={job['metadata']['name']}")
+@pytest.fixture(scope="module")
+async def by_hand(release: Release, synapse: Synapse) -> ByHand:
+    """A maubot with the plugin that the chart has brought, and an instance of it that its administrator has made."""
+    by_hand = ByHand(release.namespace, synapse)
+    await by_hand.install()
+    assert await by_hand.plugins() == {}
+    await release.install(values_with_upload(release))
+    await release.namespace.condition(f"job/{await job_of(release)}", "condition=complete", 120)
+    await by_hand.make_instance(release, release.values()["instance"]["settings"])
+    return by_hand
+
+
+async def test_it_gets_the_plugin_once(release: Release, by_hand: ByHand) -> None:
+    assert await by_hand.plugins() == {PLUGIN: VERSION}
+    job = await job_of(release)
+    await release.install(values_with_upload(release))
+    assert await job_of(release) == job
+
+
+async def test_its_bot_answers_and_starts_and_stops(release: Release, by_hand: ByHand) -> None:
+    alice = await release.person("alice")
+    room = await release.room(alice)
+    await told(alice, room, "check", "all there")
+    await told(alice, room, "start", "is running", 90)
+    assert len(await release.workloads.pods("app=web")) == 1
+    await told(alice, room, "stop", "is off", 90)
+    assert await release.workloads.pods("app=web") == []
+
+    asked = requests(release.cluster, account(release.namespace.name, MAUBOT))
+    assert needed(forbidden(asked)) == set()
+    assert needed(asked) - OF_EVERYBODY <= await granted_by(release)
+
+
+async def test_its_service_account_has_the_charts_rights_and_no_others(release: Release, by_hand: ByHand) -> None:
+    user = account(release.namespace.name, MAUBOT)
+    there = [release.namespace.name, release.workloads.name, "default", "kube-system"]
+    found = [await rights_of_its_own(release.cluster, user, namespace) for namespace in there]
+    assert set().union(*found) == await granted_by(release) != set()
+
+
+async def test_the_job_that_uploads_has_no_token(release: Release, by_hand: ByHand) -> None:
+    [pod] = await release.namespace.pods(f"job-name={await job_of(release)}")
     assert [volume for volume in pod["spec"]["volumes"] if "projected" in volume] == []
     assert requests(release.cluster, account(release.namespace.name, pod["spec"]["serviceAccountName"])) == []
-    await release.install(values_with_upload(release))
-    [same] = (await release.namespace.get("jobs"))["items"]
-    assert same["metadata"]["uid"] == job["metadata"]["uid"]
+
+
+async def test_helm_test_asks_the_existing_maubot_too(release: Release, by_hand: ByHand) -> None:
+    assert "all 5 rights are there; the bot is ready" in await release.helm("test", NAME, "--logs")
 
 
 async def test_without_the_upload_it_gets_only_the_rights(
