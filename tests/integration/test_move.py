@@ -1,4 +1,4 @@
-"""What docs/operations.md says of another database and of a backup that is put back: another device, no other identity."""
+"""Another database, and a backup that is put back, as docs/operations.md has them: a new device, the same identity."""
 
 from __future__ import annotations
 
