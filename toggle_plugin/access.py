@@ -153,6 +153,9 @@ _DEVICE_REFUSALS = {
     Trust.FORWARDED: (
         "The key to your message came from another device than yours, so I did nothing; send it again as a new message."
     ),
+    Trust.OUTDATED: (
+        "I could not ask the homeserver which devices are yours now, so I did nothing; send it again in a minute."
+    ),
 }
 _RESET_IDENTITY = (
     "Your cross-signing identity is not the one I first saw from you, so I did nothing; if you reset it yourself, "

@@ -125,7 +125,8 @@ class Answers:
         """Answer what was admitted through `reply`. Cut off, it says so, and stays unfinished for the next start."""
         asked.reply = reply
         if isinstance(asked.line.parsed, Misunderstood):
-            await reply.finish(asked.refusal(Verb.HELP) or asked.explain(asked.line.parsed))
+            if asked.is_fresh:
+                await reply.finish(asked.refusal(Verb.HELP) or asked.explain(asked.line.parsed))
         elif asked.entry is not None and not asked.stored:
             # It may be there all the same, if only the answer was lost, and must not be run by the next start.
             await self._finish(replace(asked.entry, outcome="refused"))
@@ -273,6 +274,11 @@ class Asked:
         else:
             return await self._toggle(command)
         return Ending("done")
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it was said just now; what is no command is not worth an answer later."""
+        return self._age() is Age.FRESH
 
     def _age(self) -> Age:
         """By the event's own clock; what was begun while it was fresh may take its time."""

@@ -58,6 +58,7 @@ class ToggleBot(Plugin):
     _own_keys: OwnKeys | None
     _sync: Sync | None
     _membership: Membership | None
+    _arrivals: Arrivals | None
     _idle: str
     """Why this instance does nothing, if it is not the first on its account, or did not start."""
 
@@ -73,6 +74,7 @@ class ToggleBot(Plugin):
         self._undo = AsyncExitStack()
         self._sync = None
         self._membership = None
+        self._arrivals = None
         self._idle = ""
         self._account = Account(self.client, self.id)
         self._own_keys = None
@@ -114,6 +116,8 @@ class ToggleBot(Plugin):
         self.config.load_and_update()
         self._in_force = InForce(settings)
         self._log_problems("settings=accepted", cautions(settings))
+        if self._arrivals is not None:
+            self._arrivals.trust_nobody()
         if self._membership is not None:
             self._membership.settings_changed()
 
@@ -169,7 +173,7 @@ class ToggleBot(Plugin):
         reach = Reach(self.client, lambda: self._account.replaced, self.log)
         self._undo.push_async_callback(reach.close)
         reach.install()
-        arrivals = Arrivals(self.client, self.log)
+        self._arrivals = arrivals = Arrivals(self.client, self.log)
         self._undo.push_async_callback(arrivals.drain)
         rooms = Rooms(self.client, self.log)
         outbox = Outbox(self.client, rooms.encrypted, reach, self.log)

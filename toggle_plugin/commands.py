@@ -15,8 +15,8 @@ from typing import Any, TypeVar, cast
 
 from maubot.handlers import command, event
 from maubot.matrix import MaubotMessageEvent as MessageEvent
-from mautrix.client import Client
-from mautrix.types import EncryptedEvent, EventID, EventType
+from mautrix.client import Client, InternalEventType
+from mautrix.types import DeviceLists, EncryptedEvent, EventID, EventType
 
 from . import render
 from .access import ACCEPTED, AccessPolicy
@@ -34,7 +34,7 @@ from .trust import Arrivals
 from .undecryptable import Undecryptable, Why
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_on = cast("Callable[[EventType], Callable[[_F], _F]]", event.on)
+_on = cast("Callable[[EventType | InternalEventType], Callable[[_F], _F]]", event.on)
 """maubot's decorator returns the method that it marks, but is typed for another use."""
 
 
@@ -111,6 +111,11 @@ class Commands:
         self._parts.arrivals.remember(evt)
         self._intake.begin(self._read_late(evt, self._intake.hold()))
 
+    @_on(InternalEventType.DEVICE_LISTS)
+    async def devices_changed(self, lists: DeviceLists) -> None:
+        """Somebody's devices are others now. Whoever syncs hands this over before the messages that came with it."""
+        self._parts.arrivals.devices_changed(lists.changed)
+
     async def resume(self, unfinished: Sequence[AuditEntry], newest: int) -> None:
         """Go on with what was under way when the process died; call it before any new line comes."""
         self._inbox.after(newest)
@@ -143,19 +148,20 @@ class Commands:
             return
         if not self._inbox.first_time(evt.event_id):
             return
-        self._inbox.number(evt.event_id)
-        taken = self._intake.take(evt.sender, lambda: self._admit(evt, line, prefixed, in_force))
+        # Kept from here on: the inbox forgets it in a flood.
+        place = self._inbox.number(evt.event_id)
+        taken = self._intake.take(evt.sender, lambda: self._admit(evt, line, prefixed, in_force, place))
         if not taken and self._intake.first_refusal(evt.sender):
             self._intake.begin(self._say(Anchor.of(evt), render.too_many(MOST)))
 
-    async def _admit(self, evt: MessageEvent, text: str, prefixed: bool, in_force: InForce) -> Run | None:
-        """Write the line down; gives what answers it, if anything does."""
+    async def _admit(self, evt: MessageEvent, text: str, prefixed: bool, in_force: InForce, place: int) -> Run | None:
+        """Write the line down, with its place in the order of arrival; gives what answers it, if anything does."""
         try:
             parsed = parse(text, in_force.settings.targets)
             if not prefixed and not await self._is_for_us(evt, parsed, in_force.settings.bare_commands):
                 return None
             reply = ProgressMessage(self._parts.outbox, Anchor.of(evt), self._log)
-            asked = await self._written_down(evt, parsed, prefixed, in_force, reply)
+            asked = await self._written_down(evt, parsed, prefixed, in_force, place, reply)
         except Exception:  # noqa: BLE001 - a boundary: the person gets an answer, the log the reason
             self._log.exception("event=%s room=%s user=%s outcome=error", evt.event_id, evt.room_id, evt.sender)
             return self._say(Anchor.of(evt), render.went_wrong())
@@ -169,12 +175,13 @@ class Commands:
         parsed: Command | Misunderstood,
         prefixed: bool,
         in_force: InForce,
+        place: int,
         reply: ProgressMessage,
     ) -> Asked | None:
         """What there is to answer through `reply`; if nothing, or if that fails, nothing of the reply is left."""
         asked: Asked | None = None
         try:
-            line = await self._line(evt, parsed, not prefixed, in_force.settings)
+            line = await self._line(evt, parsed, not prefixed, in_force.settings, place)
             asked = await self._parts.answers.admit(line, in_force)
         finally:
             if asked is None:
@@ -251,7 +258,9 @@ class Commands:
             return True
         return await self._parts.rooms.alone(evt.room_id, evt.sender)
 
-    async def _line(self, evt: MessageEvent, parsed: Command | Misunderstood, bare: bool, settings: Settings) -> Line:
+    async def _line(
+        self, evt: MessageEvent, parsed: Command | Misunderstood, bare: bool, settings: Settings, place: int
+    ) -> Line:
         encrypted_room = await self._parts.rooms.encrypted(evt.room_id)
         accepted, identity = ACCEPTED[settings.minimum_trust], settings.accepted_identities.get(evt.sender, "")
         arrival = await self._parts.arrivals.of(evt, accepted, fetch=encrypted_room, identity=identity)
@@ -273,7 +282,7 @@ class Commands:
             parsed = Misunderstood(Fault.NO_PREFIX, verb=parsed.verb)
         elif bare:
             prefix = ""
-        return Line(Anchor.of(evt), requester, parsed, prefix, evt.timestamp, self._inbox.number(evt.event_id))
+        return Line(Anchor.of(evt), requester, parsed, prefix, evt.timestamp, place)
 
 
 _UNREAD = {Why.NO_KEY: render.undecryptable, Why.NOT_ITS_KEY: render.not_its_key, Why.FAILED: render.went_wrong}

@@ -19,7 +19,7 @@ class Verb(str, Enum):
 
 
 class Trust(str, Enum):
-    """How far the device that sent a message is known; the names are those of mautrix' ``TrustState``."""
+    """How far the device that sent a message is known; the names are those of mautrix' ``TrustState``, but for one."""
 
     NONE = "none"
     """The message was not encrypted, so no device is known."""
@@ -34,6 +34,8 @@ class Trust(str, Enum):
     CROSS_SIGNED_TOFU = "cross-signed-tofu"
     CROSS_SIGNED_TRUSTED = "cross-signed-trusted"
     VERIFIED = "verified"
+    OUTDATED = "outdated"
+    """Not of mautrix: the owner's devices may be others by now, and their keys could not be asked for."""
 
 
 @dataclass(frozen=True)

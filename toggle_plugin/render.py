@@ -33,6 +33,7 @@ _TRUST_WORDS = {
     Trust.CROSS_SIGNED_TOFU: "verified by its owner (cross-signed)",
     Trust.CROSS_SIGNED_TRUSTED: "verified by its owner (cross-signed)",
     Trust.VERIFIED: "verified",
+    Trust.OUTDATED: "perhaps signed out by now",
 }
 TENTHS_BELOW = 10.0
 """Seconds below which tenths are shown."""

@@ -20,6 +20,7 @@ from mautrix.errors import MatrixInvalidToken
 from mautrix.types import JSON, FilterID, SyncToken
 
 from .account import Account
+from .device_lists import StrangersDevices
 from .gaps import Gaps
 from .reach import Reach
 from .tasks import Shield, cancelled, within
@@ -81,7 +82,8 @@ class Piece:
 
     Attributes:
         awaited: whether what comes after it must wait for it.
-        ours: whether it can matter to us; else it is only for other plugins on the same account.
+        ours: whether it can matter to us; else it is only for other plugins on the same account. mautrix keeps a row
+            of each session, message and device that a stranger shows it.
     """
 
     data: dict[str, Any]
@@ -89,24 +91,28 @@ class Piece:
     ours: bool = True
 
 
-def pieces(data: dict[str, Any], known: Callable[[str], bool]) -> Iterator[Piece]:
-    """The parts of a sync response in the order in which they must be handled.
+def pieces(data: dict[str, Any], known: Callable[[str], bool], own_user: str = "") -> Iterator[Piece]:
+    """The parts of a sync response in the order in which they must be handled, but for the devices of strangers.
 
     Args:
-        known: whether somebody's messages matter. What strangers encrypted, and their new devices, hold up nobody.
+        known: whether somebody's messages matter. What strangers encrypted holds up nobody.
+        own_user: ourselves: our other devices may ask us for keys.
     """
     counts = {"device_one_time_keys_count": data.get("device_one_time_keys_count", {})}
-    for piece in _parts(data, known):
+    for piece in _parts(data, known, own_user):
         yield replace(piece, data={**counts, **piece.data})
         counts = ENOUGH
 
 
-def _parts(data: dict[str, Any], known: Callable[[str], bool]) -> Iterator[Piece]:
-    for lists, awaited in _device_lists(data.get("device_lists", {}), known):
-        yield Piece({"device_lists": lists}, awaited)
-    for part in ("to_device", "account_data", "ephemeral"):
+def _parts(data: dict[str, Any], known: Callable[[str], bool], own_user: str) -> Iterator[Piece]:
+    # Always, for they go with the count of our keys.
+    yield Piece({"device_lists": _device_lists(data, known)})
+    for event in _events(data, "to_device"):
+        ours = known(_sender(event)) or _sender(event) == own_user
+        yield Piece({"to_device": {"events": [event]}}, ours, ours)
+    for part in ("account_data", "ephemeral"):
         for event in _events(data, part):
-            yield Piece({part: {"events": [event]}}, part != "to_device" or known(_sender(event)))
+            yield Piece({part: {"events": [event]}})
     for rooms, ours in _rooms(data.get("rooms", {}), known):
         yield Piece({"rooms": rooms}, ours, ours)
 
@@ -122,13 +128,13 @@ def _rooms(rooms: dict[str, Any], known: Callable[[str], bool]) -> Iterator[tupl
                 yield {"join": {room: {part: {"events": [event]}}}}, not encrypted or known(_sender(event))
 
 
-def _device_lists(lists: dict[str, Any], known: Callable[[str], bool]) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Those of people whom we know first, and always, for they go with the count of our keys; then the others'."""
-    changed = [user for user in lists.get("changed", []) if isinstance(user, str)]
-    others = [user for user in changed if not known(user)]
-    yield {**lists, "changed": [user for user in changed if known(user)]}, True
-    if others:
-        yield {"changed": others}, False
+def _device_lists(data: dict[str, Any], known: Callable[[str], bool]) -> dict[str, Any]:
+    return {**data.get("device_lists", {}), "changed": [user for user in _changed(data) if known(user)]}
+
+
+def _changed(data: dict[str, Any]) -> list[str]:
+    """Whose devices are others now."""
+    return [user for user in data.get("device_lists", {}).get("changed", []) if isinstance(user, str)]
 
 
 def _sender(event: dict[str, Any]) -> str:
@@ -213,6 +219,7 @@ class SyncLoop:
         self._settled = settled
         self._log = log
         self._tokens = Tokens(client, log)
+        self._strangers = StrangersDevices(client, log)
         self._whole = Shield()
         self._late: set[asyncio.Future[None]] = set()
         self._patience = POLL + PATIENCE
@@ -250,6 +257,7 @@ class SyncLoop:
 
     async def _over(self) -> None:
         await self._tokens.close()
+        await self._strangers.close()
         await self._whole.drain()
 
     async def _written_down(self) -> None:
@@ -318,10 +326,11 @@ class SyncLoop:
         for room, content in data.get("rooms", {}).get("join", {}).items():
             timeline = content.get("timeline", {})
             timeline["events"] = await self._gaps.filled(room, timeline, since)
+        self._strangers.changed(user for user in _changed(data) if not self._known(user))
         strangers = STRANGERS
-        for piece in pieces(data, self._known):
+        for piece in pieces(data, self._known, str(self._client.mxid)):
             if not piece.ours and not self._account.shared:
-                continue  # mautrix would decrypt it, and keep a row for each message
+                continue
             if piece.awaited:
                 await self._hand_over(piece, HAND_OVER)
             else:

@@ -6,10 +6,11 @@ written. So it is read again from the encrypted event itself, and only if that h
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -29,7 +30,9 @@ from .models import Trust
 from .tasks import Shield, within
 
 REFRESH = 10.0
-"""Seconds that a person's keys may take to come; without them, what was known of them holds."""
+"""Seconds that a person's keys may take to come."""
+AGAIN = 2.0
+"""Seconds until keys that did not come are asked for once more, before the command that needs them is refused."""
 OWN_KEYS_EVERY = 30.0
 """Seconds that an answer about our own keys holds."""
 KEEP = 256
@@ -137,7 +140,18 @@ class Arrivals:
         self._log = log
         self._encrypted: OrderedDict[str, EncryptedEvent] = OrderedDict()
         self._whole = Shield()
-        self._refreshed: set[str] = set()
+        self._up_to_date: set[str] = set()
+
+    def devices_changed(self, users: Iterable[str]) -> None:
+        """Somebody's devices or identity are others now: what is known of them holds for no further command.
+
+        mautrix asks for the new ones too, but once only, and what it does not get then it never misses.
+        """
+        self._up_to_date.difference_update(users)
+
+    def trust_nobody(self) -> None:
+        """Who counts has changed: of those who were strangers so far nobody listened to what changed."""
+        self._up_to_date.clear()
 
     def remember(self, event: EncryptedEvent) -> None:
         """Keep `event`; the handlers of its decrypted twin come after this one."""
@@ -166,16 +180,31 @@ class Arrivals:
     async def _judged(
         self, encrypted: EncryptedEvent, event: MessageEvent, accepted: frozenset[Trust], identity: str
     ) -> Arrival:
-        unasked = event.sender not in self._refreshed and self._client.crypto is not None
-        # A revocation may have come while nobody listened, and what came then maubot's own sync throws away.
-        if unasked and await self._refresh(event.sender):
-            self._refreshed.add(event.sender)
+        known = self._client.crypto is not None and await self._asked(event.sender)
         arrival = await self._arrival(encrypted, event)
+        if arrival.encrypted and not known:
+            return replace(arrival, trust=Trust.OUTDATED)
         named = arrival.trust in SIGNED and arrival.identity == identity != ""
         if arrival.encrypted and arrival.trust not in accepted and not named:
             await self._refresh(event.sender)
             arrival = await self._arrival(encrypted, event)
         return arrival
+
+    async def _asked(self, user: str) -> bool:
+        """Whether we have the keys of `user` as they are since the start, and since the last change that we heard of.
+
+        A revocation may have come while nobody listened, or what maubot's own sync threw away; or mautrix heard of one
+        and could not ask. Without the answer, a device that was signed out would still be trusted.
+        """
+        for pause in (0.0, AGAIN):
+            if user not in self._up_to_date:
+                await asyncio.sleep(pause)
+                # Before the question, so that a change that we hear of meanwhile takes it out again. Nobody else counts
+                # on it before the answer: the lines of one person come here one after the other.
+                self._up_to_date.add(user)
+                if not await self._refresh(user):
+                    self._up_to_date.discard(user)
+        return user in self._up_to_date
 
     async def drain(self) -> None:
         """Wait for what was under way when its caller was cancelled."""

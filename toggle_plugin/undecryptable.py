@@ -193,11 +193,12 @@ class Undecryptable:
 
     async def _askable(self, event: EncryptedEvent) -> dict[str, None]:
         """The device that sent it; a key from any other counts as forwarded, so that the command would be refused."""
-        store = self._client.crypto.crypto_store
-        sent_by = await self._whole(store.find_device_by_key(event.sender, event.content.sender_key))
+        crypto = self._client.crypto
+        # Of somebody who was a stranger until now, no device may be known yet.
+        sent_by = await self._whole(crypto.get_or_fetch_device_by_key(event.sender, event.content.sender_key))
         if sent_by is not None:
             return {str(sent_by.device_id): None}
-        return dict.fromkeys(map(str, await self._whole(store.get_devices(event.sender)) or {}))
+        return dict.fromkeys(map(str, await self._whole(crypto.crypto_store.get_devices(event.sender)) or {}))
 
     async def _hand_over(self, event: EncryptedEvent) -> None:
         try:

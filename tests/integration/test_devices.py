@@ -94,9 +94,10 @@ async def forward_keys(forwarder: ChatClient, stack: Stack, room: str) -> None:
         await crypto._handle_room_key_request(bot, key)
 
 
-@pytest.mark.parametrize("forwarder", ["the person's own device", "somebody else"])
+@pytest.mark.parametrize("forwarder", ["the person's own device", "a viewer"])
 async def test_a_forwarded_key_is_refused_whoever_forwarded_it(stack: Stack, alice: ChatClient, forwarder: str) -> None:
     mine = forwarder == "the person's own device"
+    await stack.settings(viewers=[] if mine else [stack.user_id("mallory")])
     other = await alice.second_device(cross_signed=True) if mine else await stack.person("mallory")
     try:
         room = await room_of(stack, alice, *([] if mine else [other]))
@@ -113,6 +114,17 @@ async def test_a_forwarded_key_is_refused_whoever_forwarded_it(stack: Stack, ali
     row = await audited(stack, alice, event)
     assert (row["outcome"], row["device_id"], row["fingerprint"]) == ("refused", alice.device_id, alice.fingerprint)
     assert stack.cluster.asked("PATCH") == []
+
+
+async def test_a_strangers_forwarded_key_is_not_even_taken(stack: Stack, alice: ChatClient) -> None:
+    mallory = await stack.person("mallory")
+    room = await room_of(stack, alice, mallory)
+    said = await ask(alice, room, "!toggle status")
+    await mallory.wait_message(said.event_id)
+    forget_keys(stack)
+    await forward_keys(mallory, stack, room)
+    await told(alice, room, "!toggle start", "is running")
+    assert any("key=requested" in line for line in stack.instance_log()), "alice's device was asked for the key"
 
 
 async def log_in_anew(stack: Stack) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from mautrix.types import EventType, RoomID
 
-from tests.integration.conversation import ask, told
+from tests.integration.conversation import ask, audited, told
 from tests.stack.chat import ChatClient
 from tests.stack.proxy import Proxy
 from tests.stack.stack import Servers, Stack
@@ -97,6 +99,41 @@ async def test_a_reply_whose_answer_was_lost_is_there_once(
         await alice.wait_reply(event, 30)
         await alice.settle(1.0)
         assert len(alice.timeline.replies(event)) == 1
+
+
+async def encrypted_by(device: ChatClient, room: str, text: str) -> dict[str, Any]:
+    """A message encrypted by a device, which does not send it."""
+    content: Any = {"msgtype": "m.text", "body": text}
+    crypto = device._crypto
+    return (await crypto.encrypt_megolm_event(RoomID(room), EventType.ROOM_MESSAGE, content)).serialize()
+
+
+@pytest.mark.parametrize("sync", [False, True], ids=["own sync", "maubot's sync"])
+async def test_a_device_that_was_signed_out_is_refused_though_its_keys_could_not_be_asked_for_then(
+    servers: Servers, sync: bool
+) -> None:
+    async with servers.stack(sync=sync, proxied=True) as stack:
+        alice, homeserver = await stack.person("alice"), stack.homeserver_proxy
+        assert homeserver is not None
+        room = await stack.room_with_bot(alice)
+        phone = await alice.second_device(cross_signed=True)
+        await ask(phone, room, "status")
+        stolen = await encrypted_by(phone, room, "start")
+        await ask(alice, room, "status")
+        await alice.settle(2)
+        homeserver.delay(1.5)
+        began = time.monotonic()
+        await phone.log_out()
+        # The news come 1.5 seconds late; then the question for the keys is out for as long, and is cut.
+        await asyncio.sleep(max(0.0, began + 2.2 - time.monotonic()))
+        await homeserver.cut()
+        await asyncio.sleep(1)
+        await homeserver.pass_on()
+        assert any("Failed to run handler" in line for line in stack.maubot.log_lines()), "mautrix lost the question"
+        event = await alice.send_event(room, "m.room.encrypted", stolen, plaintext=True)
+        assert "I do not know the device that sent this" in (await alice.wait_reply(event, 60)).body
+        assert (await audited(stack, alice, event))["outcome"] == "refused"
+        assert stack.cluster.asked("PATCH") == []
 
 
 async def test_a_slow_homeserver_is_only_slow(stack: Stack, alice: ChatClient, room: str, homeserver: Proxy) -> None:

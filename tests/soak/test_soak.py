@@ -74,3 +74,4 @@ async def flooded(servers: Servers, count: int, *, encrypted: bool) -> None:
         assert (before.visible, after.visible) == (NOTHING, NOTHING)
         assert after.memory - before.memory < 10_000
         assert after.database <= before.database
+        assert after.keys <= before.keys

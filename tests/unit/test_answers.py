@@ -121,6 +121,7 @@ async def test_a_check_without_a_cluster_says_so(room: Room, cluster: SimulatedC
         (requester(room_encrypted=False, encrypted=False), "status", "This room is not encrypted, so I did nothing"),
         (requester(trust=Trust.UNVERIFIED), "stop web", "Your device is not verified by you, so I did nothing"),
         (requester(trust=Trust.FORWARDED), "help", "The key to your message came from another device"),
+        (requester(trust=Trust.OUTDATED), "start", "I could not ask the homeserver which devices are yours now"),
         (requester(CAROL), "start web", "You may ask for status and help, not start;"),
         (requester(ALICE), "stop db", "You may not stop db; an administrator can add you"),
     ],
@@ -138,6 +139,13 @@ async def test_what_is_too_old_or_not_yet_written_is_not_run(room: Room, cluster
     assert (await room.say("start", seconds_ago=-100)).startswith("Not executed: your message claims to be 1m40s in")
     assert cluster.requests == []
     assert [outcome for _, _, outcome in await room.outcomes()] == ["refused", "refused"]
+
+
+@pytest.mark.parametrize("seconds_ago", [200, -100])
+async def test_what_is_no_command_and_was_not_said_just_now_is_not_answered(room: Room, seconds_ago: int) -> None:
+    assert await room.say("strat", seconds_ago=seconds_ago) == ""
+    assert await room.say("start wbe", requester(trust=Trust.UNVERIFIED), seconds_ago=seconds_ago) == ""
+    assert room.homeserver.requests == [], "no reaction either"
 
 
 async def test_with_broken_settings_only_a_check_is_run(room: Room, cluster: SimulatedCluster) -> None:

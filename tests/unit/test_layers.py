@@ -29,6 +29,7 @@ ROWS = (
             "membership",
             "shutdown",
             "reach",
+            "device_lists",
         ),
     },
     {"toggle", "follow"},

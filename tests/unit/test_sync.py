@@ -7,19 +7,21 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from maubot.lib.state_store import PgStateStore
 from mautrix.client import Client as MautrixClient
 from mautrix.crypto import OlmMachine, PgCryptoStore
+from mautrix.types import EventType, QueryKeysResponse, UserID
 from mautrix.util.async_db import Database
 
-from toggle_plugin import sync
+from toggle_plugin import device_lists, sync
+from toggle_plugin.device_lists import StrangersDevices
 from toggle_plugin.gaps import Gaps
 from toggle_plugin.sync import BROKEN, Sync, SyncLoop, Tokens, pieces
 
-from .builders import ALICE, reach_of
+from .builders import ALICE, reach_of, reached
 from .homeserver import Homeserver
 
 MALLORY = "@mallory:example.org"
@@ -88,22 +90,25 @@ def in_room(*events: dict[str, Any]) -> dict[str, Any]:
     return {"join": {"!a": {"timeline": {"events": list(events)}}}}
 
 
-def test_nobody_waits_for_what_strangers_encrypted_nor_for_their_devices() -> None:
+def test_nobody_waits_for_what_strangers_encrypted_and_it_is_not_ours() -> None:
     response = {
         "device_lists": {"changed": [MALLORY, ALICE], "left": ["@carol:example.org"]},
         "to_device": {"events": [encrypted(MALLORY, 1), encrypted(ALICE, 2)]},
         "rooms": in_room(encrypted(MALLORY), encrypted(ALICE), {"event_id": "$plain", "sender": MALLORY}),
     }
     found = list(pieces(response, known))
-    assert [piece.data["device_lists"] for piece in found[:2]] == [
-        {"changed": [ALICE], "left": ["@carol:example.org"]},
-        {"changed": [MALLORY]},
-    ]
-    waits = [(shape(piece.data), piece.awaited, piece.ours) for piece in found[1:]]
+    assert found[0].data["device_lists"] == {"changed": [ALICE], "left": ["@carol:example.org"]}
+    waits = [(shape(piece.data), piece.awaited, piece.ours) for piece in found]
     assert waits == [
-        *(("devices", False, True), ("key 1", False, True), ("key 2", True, True)),
+        *(("devices", True, True), ("key 1", False, False), ("key 2", True, True)),
         *((f"${MALLORY}0", False, False), (f"${ALICE}0", True, True), ("$plain", True, True)),
     ]
+
+
+def test_what_our_own_other_devices_say_is_ours() -> None:
+    response = {"to_device": {"events": [encrypted("@bot:example.org", 1)]}}
+    _, key = pieces(response, known, "@bot:example.org")
+    assert (key.awaited, key.ours) == (True, True)
 
 
 @pytest.fixture
@@ -121,9 +126,9 @@ async def encrypting(homeserver: Homeserver, tmp_path: Path) -> AsyncIterator[Ma
     await database.stop()
 
 
-async def taken_in(client: MautrixClient, response: dict[str, Any]) -> None:
+async def taken_in(client: MautrixClient, response: dict[str, Any], *, shared: bool = False) -> None:
     """Hand `response` over as the loop does."""
-    account: Any = Accounted(client, shared=False)
+    account: Any = Accounted(client, shared=shared)
     gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, reach_of(client), LOG)
     loop = SyncLoop(account, gaps, reach_of(account.client), known, lambda: asyncio.sleep(0), LOG)
     loop._await_mautrix()
@@ -156,6 +161,108 @@ async def test_new_one_time_keys_are_made_once_for_a_response_lest_those_in_use_
     assert uploaded == [10]
 
 
+class Asking:
+    """Answers for `query_keys`: whom it was asked for, each time; while it is held, it does not answer."""
+
+    def __init__(self) -> None:
+        self.asked: list[set[str]] = []
+        self.held = asyncio.Event()
+
+    async def __call__(self, users: Any, **_: Any) -> QueryKeysResponse:
+        self.asked.append(set(users))
+        await self.held.wait()
+        raise OSError("their homeserver is away")
+
+
+async def tracked(client: MautrixClient, *users: str) -> None:
+    """Let mautrix have these people's devices, as it has those of all in a room of ours."""
+    for user in users:
+        await cast(OlmMachine, client.crypto).crypto_store.put_devices(UserID(user), {})
+
+
+async def test_while_a_strangers_homeserver_is_asked_nobody_whom_we_know_waits_for_keys(
+    encrypting: MautrixClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strangers = [f"@mallory{number}:example.org" for number in range(5)]
+    await tracked(encrypting, *strangers)
+    asking = Asking()
+    monkeypatch.setattr(encrypting, "query_keys", asking)
+    devices = StrangersDevices(encrypting, LOG)
+    for stranger in strangers:
+        devices.changed([stranger, "@nowhere:example.org"])
+        await asyncio.sleep(0.05)
+    assert asking.asked == [{strangers[0]}], "one question at a time"
+    crypto = cast(OlmMachine, encrypting.crypto)
+    assert not crypto._fetch_keys_lock.locked()
+    asking.held.set()
+    await reached(lambda: len(asking.asked) == 2)
+    assert asking.asked[1] == set(strangers[1:]), "the others together, and nobody whom we share no room with"
+    await devices.close()
+
+
+async def test_no_more_strangers_wait_than_said(encrypting: MautrixClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_lists, "MOST", 3)
+    strangers = [f"@mallory{number}:example.org" for number in range(10)]
+    await tracked(encrypting, *strangers)
+    asking = Asking()
+    monkeypatch.setattr(encrypting, "query_keys", asking)
+    devices = StrangersDevices(encrypting, LOG)
+    devices.changed(strangers)
+    await reached(lambda: len(asking.asked) == 1)
+    assert len(asking.asked[0]) == 3
+    asking.held.set()
+    await devices.close()
+
+
+async def test_the_loop_asks_for_strangers_devices_on_the_side(
+    encrypting: MautrixClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await tracked(encrypting, MALLORY, ALICE)
+    asking = Asking()
+    monkeypatch.setattr(encrypting, "query_keys", asking)
+    taking = asyncio.ensure_future(taken_in(encrypting, {"device_lists": {"changed": [MALLORY, ALICE]}}))
+    await reached(lambda: len(asking.asked) == 2)
+    assert sorted(asking.asked, key=str) == sorted([{MALLORY}, {ALICE}], key=str)
+    asking.held.set()
+    await taking
+
+
+async def test_a_strangers_room_keys_and_requests_are_not_handed_over_but_where_the_account_is_shared(
+    encrypting: MautrixClient,
+) -> None:
+    seen: list[str] = []
+
+    async def note(event: Any) -> None:
+        seen.append(event.sender)
+
+    for kind in (EventType.TO_DEVICE_ENCRYPTED, EventType.ROOM_KEY_REQUEST):
+        encrypting.add_event_handler(kind, note, wait_sync=True)
+        encrypting.remove_event_handler(kind, getattr(encrypting.crypto, HANDLERS[kind]))
+    for shared in (False, True):
+        events = [to_device(kind, sender) for kind in HANDLERS for sender in (MALLORY, ALICE, encrypting.mxid)]
+        await taken_in(encrypting, {"to_device": {"events": events}}, shared=shared)
+    ours, everybody = [ALICE, encrypting.mxid] * 2, [MALLORY, ALICE, encrypting.mxid] * 2
+    assert seen == ours + everybody
+
+
+HANDLERS = {
+    EventType.TO_DEVICE_ENCRYPTED: "handle_to_device_event",
+    EventType.ROOM_KEY_REQUEST: "handle_room_key_request",
+}
+
+
+def to_device(kind: EventType, sender: str) -> dict[str, Any]:
+    content = {
+        "algorithm": "m.olm.v1.curve25519-aes-sha2",
+        "sender_key": "key",
+        "ciphertext": {},
+        "action": "request_cancellation",
+        "request_id": "1",
+        "requesting_device_id": "PHONE",
+    }
+    return {"type": kind.t, "sender": sender, "content": content}
+
+
 class Accounted:
     """maubot's row of an account."""
 
@@ -174,6 +281,7 @@ class Syncing:
 
     def __init__(self, response: dict[str, Any]) -> None:
         self.sync_store = TokenStore()
+        self.crypto = None
         self.event_handlers: dict[Any, Any] = {}
         self.global_event_handlers: dict[Any, Any] = {}
         self.presence = None

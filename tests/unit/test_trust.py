@@ -24,6 +24,7 @@ from mautrix.types import DeviceID, EncryptedEvent, IdentityKey, MessageEvent, R
 from mautrix.types import TrustState as Mautrix
 from mautrix.util.async_db import Database
 
+from toggle_plugin import trust
 from toggle_plugin.access import ACCEPTED
 from toggle_plugin.models import Trust
 from toggle_plugin.settings import MinimumTrust
@@ -277,29 +278,78 @@ async def test_a_forwarded_key_is_one_although_the_forwarder_is_trusted(bot: Bot
     assert (await bot.arrival(alice.encrypted())).trust is Trust.FORWARDED
 
 
-async def test_where_the_keys_cannot_be_asked_for_anew_the_old_answer_stands(bot: Bot) -> None:
+async def test_where_the_keys_cannot_be_asked_for_a_second_time_the_first_answer_stands(bot: Bot) -> None:
     alice = Person()
     await bot.meet(alice, signed=False)
+    await bot.arrival(alice.encrypted())
     del bot.homeserver.documents[QUERY]
     assert (await bot.arrival(alice.encrypted())).trust is Trust.UNVERIFIED
 
 
-async def test_keys_that_could_not_be_asked_for_after_the_start_are_asked_for_with_the_next_command(bot: Bot) -> None:
+NOBODY_KNOWS = {"failures": {"example.org": {"status": 503}}, "device_keys": {}}
+
+
+@pytest.mark.parametrize("answer", [None, NOBODY_KNOWS], ids=["no answer", "their homeserver gave ours none"])
+@pytest.mark.parametrize("changed", [False, True], ids=["after the start", "after a change"])
+async def test_where_the_keys_may_be_out_of_date_and_cannot_be_asked_for_nobody_is_trusted(
+    bot: Bot, monkeypatch: pytest.MonkeyPatch, answer: Json | None, changed: bool
+) -> None:
+    monkeypatch.setattr(trust, "AGAIN", 0.01)
     alice = Person()
     await bot.meet(alice)
-    del bot.homeserver.documents[QUERY]
-    assert (await bot.arrival(alice.encrypted())).trust is Trust.CROSS_SIGNED_TOFU
+    if changed:
+        assert (await bot.arrival(alice.encrypted())).trust is Trust.CROSS_SIGNED_TOFU
+        bot.arrivals.devices_changed([alice.user])
+    before = bot.queries
+    bot.homeserver.documents.pop(QUERY)
+    if answer is not None:
+        bot.homeserver.documents[QUERY] = lambda _: answer
+    arrival = await bot.arrival(alice.encrypted())
+    assert (arrival.encrypted, arrival.trust, arrival.device) == (True, Trust.OUTDATED, "PHONE")
+    assert bot.queries == before + 2, "it is tried a second time"
     bot.publish(alice, devices=False)
+    assert (await bot.arrival(alice.encrypted())).trust is Trust.UNKNOWN_DEVICE, "with the next command it is asked"
+
+
+async def test_keys_that_come_with_the_second_try_are_enough(bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "AGAIN", 0.01)
+    alice = Person()
+    await bot.meet(alice)
+    answers = iter([NOBODY_KNOWS, alice.keys()])
+    bot.homeserver.documents[QUERY] = lambda _: next(answers)
+    assert (await bot.arrival(alice.encrypted())).trust is Trust.CROSS_SIGNED_TOFU
+
+
+async def test_a_change_that_is_heard_of_while_the_keys_are_asked_for_is_not_missed(
+    bot: Bot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust, "AGAIN", 0.01)
+    alice = Person()
+    await bot.meet(alice)
+    old, new = alice.keys(), alice.keys(devices=False)
+
+    def and_meanwhile(_: Any) -> Json:
+        bot.homeserver.documents[QUERY] = lambda _: new
+        bot.arrivals.devices_changed([alice.user])
+        return old
+
+    bot.homeserver.documents[QUERY] = and_meanwhile
     assert (await bot.arrival(alice.encrypted())).trust is Trust.UNKNOWN_DEVICE
 
 
-async def test_a_homeserver_of_theirs_that_did_not_answer_ours_is_asked_again_with_the_next_command(bot: Bot) -> None:
+@pytest.mark.parametrize("news", ["of the devices", "of the settings"])
+async def test_after_news_the_keys_are_asked_for_once(bot: Bot, news: str) -> None:
     alice = Person()
     await bot.meet(alice)
-    bot.homeserver.documents[QUERY] = lambda _: {"failures": {"example.org": {"status": 503}}, "device_keys": {}}
-    assert (await bot.arrival(alice.encrypted())).trust is Trust.CROSS_SIGNED_TOFU
-    bot.publish(alice, devices=False)
-    assert (await bot.arrival(alice.encrypted())).trust is Trust.UNKNOWN_DEVICE
+    await bot.arrival(alice.encrypted())
+    if news == "of the devices":
+        bot.arrivals.devices_changed([BOB, alice.user])
+    else:
+        bot.arrivals.trust_nobody()
+    before = bot.queries
+    for _ in range(3):
+        assert (await bot.arrival(alice.encrypted())).trust is Trust.CROSS_SIGNED_TOFU
+    assert bot.queries == before + 1
 
 
 async def test_an_identity_that_changes_during_the_look_lends_its_name_to_no_other(
@@ -474,5 +524,6 @@ async def test_our_own_words_under_somebody_elses_name_are_not_trusted(bot: Bot)
     assert bot.crypto.account is not None
     ourselves.account = bot.crypto.account
     await bot.receive_key(ourselves)
+    bot.publish(Person(ALICE))
     arrival = await bot.arrival(ourselves.encrypted(sender=ALICE))
     assert arrival.trust is Trust.UNKNOWN_DEVICE

@@ -157,6 +157,18 @@ async def test_where_that_device_is_not_known_all_of_the_persons_are_asked(bot: 
     assert bot.asked.key_requests == [{alice.user: {"TABLET", "LAPTOP"}}]
 
 
+async def test_the_device_of_somebody_who_was_a_stranger_until_now_is_looked_up(bot: Listening) -> None:
+    alice = Person()
+    bot.publish(alice)
+    key, raw = alice.inbound(), alice.encrypted()
+    looking = asyncio.create_task(bot.look(raw, 5))
+    await asyncio.wait_for(bot.asked.was_asked.wait(), 5)
+    await bot.take_key(key)
+    await looking
+    assert bot.asked.key_requests == [{alice.user: {"PHONE"}}]
+    assert (bot.handed_over, bot.said) == ([raw["event_id"]], [])
+
+
 async def test_without_the_key_a_room_is_told_once_a_minute(bot: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
     alice = Person()
     await bot.knows(alice)

@@ -6,7 +6,16 @@ import json
 import resource
 from collections.abc import Mapping
 
-from .credentials import Authority, new_key, private_pem, public_pem, write_certificate, write_kubeconfig, write_private
+from tests.stack.cluster.certificates import (
+    Authority,
+    new_key,
+    private_pem,
+    public_pem,
+    write_certificate,
+    write_private,
+)
+
+from .credentials import write_kubeconfig
 from .layout import ADDRESS, API_SERVICE, PODS, Layout, api_url
 
 USERS: Mapping[str, tuple[str, str]] = {
