@@ -71,6 +71,8 @@ class _Turn:
     user: str
     released: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    used: bool = True
+    """Whether something went out; what the homeserver refused for its limit was no turn."""
 
 
 class Gate:
@@ -113,6 +115,7 @@ class Gate:
         try:
             await turn.released.wait()
         except asyncio.CancelledError:
+            turn.used = False
             turn.ended.set()
             raise
         return turn
@@ -132,10 +135,10 @@ class Gate:
                 if time.monotonic() >= self._closed_until:
                     turn = min(self._waiting, key=self._rank)
                     self._waiting.remove(turn)
-                    if not turn.ended.is_set():
-                        self._served[turn.user] = next(self._numbers)
                     turn.released.set()
                     await turn.ended.wait()
+                    if turn.used:
+                        self._served[turn.user] = next(self._numbers)
         finally:
             self._porter = None
             self._served.clear()
@@ -186,6 +189,7 @@ class Outbox:
             except _Limited as limit:
                 self._log.info("room=%s limited_for=%.1fs", room, limit.seconds)
                 self._gate.close(limit.seconds)
+                turn.used = False
                 if not failures:
                     ready = None  # refused for certain, so the next try may say something newer
                 failing_since = 0.0  # it answers

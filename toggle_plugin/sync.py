@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 from mautrix.client import Client, InternalEventType
@@ -376,10 +377,8 @@ class Sync:
         self._account = account
         self._client = account.client
         self._gaps = gaps
-        self._reach = reach
-        self._known = known
-        self._settled = settled
         self._log = log
+        self._new_loop = partial(SyncLoop, account, gaps, reach, known, settled, log)
         self._loop: SyncLoop | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._began = time.monotonic()
@@ -434,7 +433,7 @@ class Sync:
 
     async def _own(self) -> None:
         """Run our loop until it ends: by a bug, or because maubot ended it (Sync switched on, cache cleared)."""
-        self._loop = SyncLoop(self._account, self._gaps, self._reach, self._known, self._settled, self._log)
+        self._loop = self._new_loop()
         self._log.info("sync=own")
         # maubot cancels what it finds here when it stops, replaces or syncs the client itself
         task = self._client.syncing_task = asyncio.ensure_future(self._loop.run())

@@ -105,10 +105,20 @@ async def test_a_stopped_instance_is_silent_and_a_started_one_answers(
 
 
 async def test_settings_may_change_during_a_roll_out(stack: Stack, alice: ChatClient, room: str) -> None:
+    before = len(stack.maubot.log_lines())
     stack.cluster.behave("demo", "web", step=1.5)
-    reply = await ask(alice, room, "start")
+    event = await alice.send(room, "start")
+    reply = await alice.wait_reply(event)
     await stack.settings(rollout_timeout="2m")
+    assert "is running" not in reply.body
     await alice.wait_text(reply, "is running", 30)
+    again = await alice.send(room, "stop")
+    await alice.wait_text(await alice.wait_reply(again), "is off")
+    await alice.settle()
+    assert [len(alice.timeline.replies(sent)) for sent in (event, again)] == [1, 1]
+    assert len(stack.cluster.asked("PATCH")) == 2
+    assert tracebacks(stack) == []
+    assert not [line for line in stack.maubot.log_lines()[before:] if "Traceback" in line]
 
 
 async def test_a_stop_in_the_middle_of_a_roll_out_ends_cleanly(stack: Stack, alice: ChatClient, room: str) -> None:

@@ -142,6 +142,25 @@ async def test_cut_twice_and_pass_on_twice(proxy: Proxy) -> None:
     caller.close()
 
 
+async def test_a_page_is_the_answer_to_every_new_request_until_it_passes_on(
+    echo: Echo, proxy: Proxy, caller: Caller
+) -> None:
+    await caller.say(b"before")
+    await proxy.answer("<html>", "text/html")
+    assert await caller.is_cut()
+    for request in (b"GET / HTTP/1.1\r\n\r\n", b"PUT / HTTP/1.1\r\n\r\nbody"):
+        asking = await Caller.call(proxy)
+        head, _, body = (await asking.say(request)).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n")
+        assert body == b"<html>"
+        asking.close()
+    await proxy.pass_on()
+    again = await Caller.call(proxy)
+    assert await again.say(b"again") == b"again"
+    assert echo.got == b"beforeagain"
+    again.close()
+
+
 async def test_dropped_bytes_go_nowhere_and_are_not_replayed(echo: Echo, proxy: Proxy, caller: Caller) -> None:
     await caller.say(b"before")
     proxy.drop()

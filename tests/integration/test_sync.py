@@ -129,10 +129,39 @@ async def test_an_outage_is_over_for_us_when_it_is_over(stack: Stack, alice: Cha
     await ask(alice, room, "status")
     stack.synapse.process.pause()
     try:
-        await wait_reason(stack, alice, "sync: the homeserver does not answer", 50)
+        await wait_reason(stack, alice, "sync: the homeserver does not answer", 45)
     finally:
         stack.synapse.process.resume()
     began = time.monotonic()
     assert "is off" in (await ask(alice, room, "status")).body
     assert time.monotonic() - began < 10
     assert await reasons(stack) == ""
+
+
+NOT_OURS = {
+    "a page of somebody else's": ("<html>Back soon</html>", "text/html", "sync: the homeserver does not answer"),
+    "an answer that is cut off": ('{"next_batch": "s1', "application/json", "sync: the homeserver does not answer"),
+    "an answer that breaks us": (
+        '{"versions": ["v1.11"], "next_batch": "s1", "rooms": {"join": []}}',  # as a sign of life, it is in order
+        "application/json",
+        "sync: what the homeserver sends breaks the sync loop: maubot's log says why",
+    ),
+}
+
+
+async def test_a_loop_that_broke_goes_on_and_has_lost_nothing(servers: Servers) -> None:
+    async with servers.stack(sync=False, proxied=True) as stack:
+        assert stack.homeserver_proxy is not None
+        alice = await stack.person("alice")
+        room = await stack.room_with_bot(alice)
+        await ask(alice, room, "status")
+        for page, content_type, reason in NOT_OURS.values():
+            await stack.homeserver_proxy.answer(page, content_type)
+            await wait_reason(stack, alice, reason)
+            event = await alice.send(room, "status")
+            await stack.homeserver_proxy.pass_on()
+            began = time.monotonic()
+            assert "is off" in (await alice.wait_reply(event)).body
+            assert time.monotonic() - began < 10
+            assert "sync:" not in await reasons(stack)
+            assert len(alice.timeline.replies(event)) == 1

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that can drop, delay and cut what goes through it; it understands nothing of it."""
+"""A TCP proxy on loopback that can drop, delay, cut and replace what goes through it; it understands nothing of it."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ class Proxy:
         self.sent = 0
         self._dropping = False
         self._delay = 0.0
+        self._page: bytes | None = None
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -75,7 +76,7 @@ class Proxy:
 
     async def pass_on(self) -> None:
         """Let everything through again; what was lost stays lost, and its connections stay mute."""
-        self._dropping, self._delay = False, 0.0
+        self._dropping, self._delay, self._page = False, 0.0, None
         if self._server is None:
             await self._listen()
 
@@ -89,6 +90,14 @@ class Proxy:
     def delay(self, seconds: float) -> None:
         """Hold everything that comes back for `seconds`."""
         self._delay = seconds
+
+    async def answer(self, page: str, content_type: str = "application/json") -> None:
+        """Break every connection, and answer each HTTP request on a new one with 200 and `page`, whatever was asked."""
+        await self.cut()
+        body = page.encode()
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
+        self._page = f"{head}Connection: close\r\n\r\n".encode() + body
+        await self._listen()
 
     async def cut(self) -> None:
         """Break every connection, and refuse new ones."""
@@ -115,6 +124,8 @@ class Proxy:
             with contextlib.suppress(OSError):
                 if self._dropping:
                     await self._swallow(reader)
+                elif self._page is not None:
+                    await self._reply(reader, writer, self._page)
                 else:
                     await self._connect(reader, writer)
         finally:
@@ -123,6 +134,13 @@ class Proxy:
     async def _swallow(self, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(CHUNK):
             self.received += len(data)
+
+    async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, page: bytes) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(page)
+            await writer.drain()
+            await self._swallow(reader)  # until the caller has read all and closes: a reset would take it away
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         their_reader, their_writer = await asyncio.open_connection(*self._target)

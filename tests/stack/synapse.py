@@ -19,7 +19,10 @@ from .processes import LOOPBACK, STOP_SECONDS, ChildProcess, free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVER_NAME = "localhost"
+BACKDATED = "clock"
+"""What the names of accounts begin with whose events may have any time, as those of another homeserver may."""
 UNLIMITED = {"per_second": 10_000, "burst_count": 10_000}
+APPLICATION_SERVICE = "application-service.yaml"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -111,6 +114,15 @@ class Synapse:
         answer = await self.request("POST", "/_matrix/client/v3/login", body)
         return Login(answer["user_id"], answer["device_id"], answer["access_token"])
 
+    async def send_at(self, moment: float, user_id: str, room: str, event_type: str, content: Mapping[str, Any]) -> str:
+        """Send an event that says it is of `moment` (seconds since the epoch); its ID.
+
+        Homeservers let application services say when an event was: `user_id` must be one of ours (`BACKDATED`).
+        """
+        path = f"/_matrix/client/v3/rooms/{quote(room)}/send/{event_type}/{secrets.token_hex()}"
+        query = f"?user_id={quote(user_id)}&ts={round(moment * 1000)}"
+        return str((await self.request("PUT", path + query, content, token=self.registration_secret))["event_id"])
+
     async def lift_limits(self, user_id: str) -> None:
         """Exempt an account from the limit on messages, as a homeserver's administrator can."""
         if self._admin is None:
@@ -138,6 +150,9 @@ class Synapse:
 def write_configuration(directory: Path, settings: Mapping[str, Any]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "logging.yaml").write_text(json.dumps(LOGGING))
+    (directory / APPLICATION_SERVICE).write_text(
+        json.dumps(application_service(settings["registration_shared_secret"]))
+    )
     (directory / "homeserver.yaml").write_text(json.dumps(settings))
 
 
@@ -159,6 +174,7 @@ def configuration(directory: Path, address: str, port: int, secret: str) -> dict
         "signing_key_path": str(directory / "signing.key"),
         "media_store_path": str(directory / "media"),
         "log_config": str(directory / "logging.yaml"),
+        "app_service_config_files": [str(directory / APPLICATION_SERVICE)],
         "registration_shared_secret": secret,
         "macaroon_secret_key": secret,
         "form_secret": secret,
@@ -171,6 +187,19 @@ def configuration(directory: Path, address: str, port: int, secret: str) -> dict
         "presence": {"enabled": False},
         "federation_domain_whitelist": [],
         "encryption_enabled_by_default_for_room_type": "off",
+    }
+
+
+def application_service(secret: str) -> dict[str, Any]:
+    """One that hears of nothing and may speak for the accounts that `BACKDATED` names."""
+    return {
+        "id": "backdated",
+        "url": None,
+        "as_token": secret,
+        "hs_token": secret,
+        "sender_localpart": "backdated",
+        "rate_limited": False,
+        "namespaces": {"users": [{"regex": f"@{BACKDATED}.*", "exclusive": False}]},
     }
 
 

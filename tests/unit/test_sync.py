@@ -355,12 +355,10 @@ async def test_no_token_is_stored_while_what_came_before_it_is_still_being_read(
     gaps = Gaps(client, lambda: [ALICE], lambda: 60.0, reach_of(client), LOG)
     loop = SyncLoop(account, gaps, reach_of(account.client), known, lambda: asyncio.sleep(0), LOG)
     running = asyncio.ensure_future(loop.run())
-    await asyncio.sleep(0.2)
-    assert client.handled == ["devices", "$plain"], "nobody else waits for it"
+    await reached(lambda: client.handled == ["devices", "$plain"])  # nobody else waits for it
     assert client.sync_store.stored == []
     client.hanging.set()
-    await asyncio.sleep(0.05)
-    assert client.sync_store.stored == ["s1"]
+    await reached(lambda: client.sync_store.stored == ["s1"])
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await loop.close()
