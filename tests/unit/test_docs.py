@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from toggle_plugin import answers, connection, follow, inbox, store, workloads
+from toggle_plugin import answers, bot, connection, follow, gaps, inbox, store, sync, trust, workloads
+from toggle_plugin.errors import Forbidden, NotConfigured, TimedOut, Unauthorized, Unavailable, Unreachable
 from toggle_plugin.grammar import WORDS
 from toggle_plugin.models import Phase, Result, Verb, WorkloadRef
 from toggle_plugin.settings import (
@@ -31,8 +32,9 @@ from toggle_plugin.settings import (
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "toggle_plugin"
 README = (REPOSITORY / "README.md").read_text()
-OPERATION = (REPOSITORY / "docs" / "operation.md").read_text()
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text()
+INSTALL = (REPOSITORY / "docs" / "install.md").read_text()
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
 # What people read
 
@@ -62,13 +64,17 @@ README_WORDS = words(README)
 @cache
 def spoken() -> tuple[str, ...]:
     """The words of every piece that any of the modules says, the longest first."""
-    known = {words(piece) for module in SPEAKING for piece in pieces(module)} | set(WORDS)
+    known = {words(piece) for module in SPEAKING for piece in pieces(file_of(module))} | set(WORDS)
     return tuple(sorted(known - {""}, key=len, reverse=True))
 
 
-def pieces(module: str) -> Iterator[str]:
+def file_of(module: str) -> Path:
+    return PACKAGE / f"{module}.py"
+
+
+def pieces(file: Path) -> Iterator[str]:
     """The constant parts of the texts in a module, but for docstrings, logs and what is for the log only."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    tree = ast.parse(file.read_text())
     silent = {inner for node in ast.walk(tree) for part in unspoken(node) for inner in ast.walk(part)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in silent:
@@ -89,7 +95,7 @@ def unspoken(node: ast.AST) -> Iterator[ast.AST]:
 
 def sentences() -> list[tuple[str, str]]:
     """Every piece that is long enough to be looked for, with its module."""
-    found = {(module, piece.strip()) for module in SPEAKING for piece in pieces(module)}
+    found = {(module, piece.strip()) for module in SPEAKING for piece in pieces(file_of(module))}
     return sorted((module, piece) for module, piece in found if is_sentence(piece) and piece not in NEVER_SHOWN)
 
 
@@ -116,7 +122,52 @@ def test_a_sentence_that_nobody_says_is_not_found() -> None:
 
 @pytest.mark.parametrize("hidden", NEVER_SHOWN)
 def test_what_is_never_shown_is_still_in_the_code(hidden: str) -> None:
-    assert any(hidden in piece for module in SPEAKING for piece in pieces(module))
+    assert any(hidden in piece for module in SPEAKING for piece in pieces(file_of(module)))
+
+
+# What the programs in the chart's pods say
+
+
+PROGRAMS = REPOSITORY / "chart" / "files"
+NO_SENTENCE = (
+    "a proof that it could be stored",
+    *("DO NOT MATCH THE HASHES", "No space left", "(from versions: none)", "No matching distribution"),
+)
+"""A value, and pip's own words."""
+
+
+def cures() -> list[tuple[str, str]]:
+    """Every sentence of these programs, with its file. What `helm test` says is in docs/install.md."""
+    files = [file for file in sorted(PROGRAMS.glob("*.py")) if file.name != "check.py"]
+    found = {(file.name, piece.strip()) for file in files for piece in pieces(file)}
+    return sorted((name, piece) for name, piece in found if is_sentence(piece) and piece not in NO_SENTENCE)
+
+
+@pytest.mark.parametrize(("program", "piece"), cures())
+def test_every_sentence_of_the_charts_programs_is_in_the_operations(program: str, piece: str) -> None:
+    assert words(piece) in words(OPERATIONS)
+
+
+def test_the_sentences_of_the_charts_programs_are_found() -> None:
+    found = [piece for _, piece in cures()]
+    assert len(found) > 40
+    assert any("none of them has signed this device" in piece for piece in found)
+    assert any("it was replaced in the index" in piece for piece in found)
+
+
+REASONS = (
+    *(sync.UNKNOWN_TOKEN, sync.REPLACED, sync.BROKEN, gaps.WAITING, trust.NO_ENCRYPTION, trust.KEYS_LOST),
+    *("the instance is still starting", "the instance did not start; maubot's log says why", bot._ONE_INSTANCE),
+    *("nobody syncs this client", "the homeserver does not answer", "broken, see the log"),
+    *(error.__name__ for error in (NotConfigured, Unreachable, TimedOut, Unauthorized, Forbidden, Unavailable)),
+)
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_every_reason_of_readyz_is_in_the_operations_with_its_cure(reason: str) -> None:
+    reasons = [cells for cells in table(OPERATIONS, "## /readyz", 1) if words(reason) in words(cells[0])]
+    assert len(reasons) == 1
+    assert any(cell for cell in reasons[0][1:])
 
 
 REFUSALS = "## Refusals and errors"
@@ -201,7 +252,7 @@ def test_every_state_is_documented() -> None:
     assert documented == {phase.value for phase in Phase} | {"not known"}
 
 
-LOG_LINES = sorted(line for line in named(OPERATION, "## The log") if re.match(r"[a-z_]+=[a-z]", line))
+LOG_LINES = sorted(line for line in named(OPERATIONS, "## The log") if re.match(r"[a-z_]+=[a-z]", line))
 
 
 @pytest.mark.parametrize("line", LOG_LINES)
@@ -212,8 +263,8 @@ def test_a_line_of_the_log_that_is_documented_is_written(line: str) -> None:
 
 
 def test_every_column_and_every_outcome_of_the_audit_is_documented() -> None:
-    assert named(OPERATION, "## The audit") == set(store._NAMES)
-    documented = named(OPERATION, "## The audit", 1)
+    assert named(OPERATIONS, "## The audit") == set(store._NAMES)
+    documented = named(OPERATIONS, "## The audit", 1)
     outcomes = {result.value for result in Result if result is not Result.FAILED}
     assert documented == outcomes | {"refused", "interrupted", "failed: Forbidden"}
 
@@ -225,9 +276,9 @@ def test_every_column_and_every_outcome_of_the_audit_is_documented() -> None:
         (README, f"stuck for {follow.PATIENCE:.0f} s"),
         (README, f"{follow.SETTLE:.0f} seconds later"),
         (README, f"The last {store.KEEP_ROWS:,} commands"),
-        (OPERATION, f"within {connection.ANSWER_WITHIN:.0f} s"),
-        (OPERATION, f"holds for {connection.ASK_EVERY:.0f} seconds"),
-        (OPERATION, f"newest {store.KEEP_ROWS:,} rows"),
+        (OPERATIONS, f"within {connection.ANSWER_WITHIN:.0f} s"),
+        (OPERATIONS, f"holds for {connection.ASK_EVERY:.0f} seconds"),
+        (OPERATIONS, f"newest {store.KEEP_ROWS:,} rows"),
         (README, f"`kubernetes` {workloads.OLDEST_PACKAGE} beside"),
     ],
 )
@@ -247,18 +298,26 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
 
 
+def prose(page: str) -> str:
+    """Without its blocks, also those in lists."""
+    return re.sub(r"^ *```.*?^ *```", "", page, flags=re.MULTILINE | re.DOTALL)
+
+
 def yaml_objects() -> list[Any]:
     return list(itertools.chain.from_iterable(yaml.safe_load_all(block) for block in blocks(README, "yaml")))
 
 
-@pytest.mark.parametrize("settings", [found for found in yaml_objects() if "kind" not in found])
+def examples_of_settings() -> list[dict[str, Any]]:
+    return [found for found in yaml_objects() if not {"kind", "homeserver"} & set(found)]
+
+
+@pytest.mark.parametrize("settings", examples_of_settings())
 def test_the_examples_of_settings_are_taken_without_a_remark(settings: dict[str, Any]) -> None:
     assert cautions(parse_settings(settings)) == ()
 
 
 def test_one_example_has_every_setting() -> None:
-    examples = [found for found in yaml_objects() if "kind" not in found]
-    assert any(set(found) == set(KEYS) for found in examples)
+    assert any(set(found) == set(KEYS) for found in examples_of_settings())
 
 
 def test_the_role_gives_what_the_plugin_asks_for_and_nothing_else() -> None:
@@ -288,12 +347,64 @@ def test_every_right_is_explained() -> None:
     assert {words(f"{verb} on {resource}") for verb, resource, _ in wanted} == explained
 
 
+# The chart
+
+
+VALUES = yaml.safe_load((REPOSITORY / "chart" / "values.yaml").read_text())
+
+
+def value(path: str) -> Any:
+    """The default of a value; a KeyError if there is none. What is below a mapping without keys is the user's."""
+    found: Any = VALUES
+    for key in path.split("."):
+        if found == {}:
+            return None
+        found = found[key]
+    return found
+
+
+def named_values() -> Iterator[tuple[str, str]]:
+    """Each value that a page names, such as `maubot.persistence.size: 2Gi`."""
+    tops = "|".join(VALUES)
+    for page in PAGES:
+        for span in code(prose(page.read_text())):
+            found = re.match(rf"((?:{tops})(?:\.[a-z]+[A-Za-z]*)+)(?:: .*)?$", span)
+            if found and not re.search(r"\.(yaml|db|tar|instance)$", found[1]):
+                yield page.name, found[1]
+
+
+@pytest.mark.parametrize(("page", "path"), sorted(set(named_values())))
+def test_every_value_that_a_page_names_exists(page: str, path: str) -> None:
+    value(path)
+
+
+def test_values_are_found_and_missed() -> None:
+    found = {path for _, path in named_values()}
+    assert len(found) > 40
+    assert {"maubot.enabled", "bot.existingSecret", "networkPolicy.apiServer.ports", "instance.manage"} <= found
+    with pytest.raises(KeyError):
+        value("maubot.persistence.colour")
+
+
+@pytest.mark.parametrize("page", [README, INSTALL])
+def test_the_first_values_file_is_the_one_that_is_tested(page: str) -> None:
+    tested = yaml.safe_load((REPOSITORY / "chart" / "ci" / "minimal-values.yaml").read_text())
+    assert yaml.safe_load(blocks(page, "yaml")[0]) == tested
+
+
+def test_the_package_has_its_name() -> None:
+    about = yaml.safe_load((REPOSITORY / "chart" / "Chart.yaml").read_text())
+    package = f"dist/{about['name']}-{about['version']}.tgz"
+    for page in (README, INSTALL):
+        assert set(re.findall(r"dist/[a-z0-9-]+-[0-9.]+\.tgz", page)) == {package}
+
+
 # What the pages name
 
 
 def anchors(page: str) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.casefold()).replace(" ", "-") for heading in headings}
 
 
