@@ -50,6 +50,7 @@ async def test_ten_people_at_once_each_get_the_truth(stack: Stack, alice: ChatCl
         assert ("took over" in said) == (row["outcome"] == "superseded"), (person.user_id, said)
 
 
+@pytest.mark.timeout(600)  # a busy machine takes minutes to send it all
 async def test_nobody_waits_for_somebody_elses_flood_and_what_is_beyond_is_told_once(
     stack: Stack, alice: ChatClient, room: str
 ) -> None:
