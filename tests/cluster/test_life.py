@@ -81,8 +81,16 @@ async def objects(namespace: Namespace) -> set[str]:
     return set((await namespace.kubectl("get", lasting, "--output=name")).split())
 
 
+async def roles(namespace: Namespace) -> list[str]:
+    return (await namespace.kubectl("get", "roles,rolebindings", "--output=name")).split()
+
+
+async def scalable(release: Release, workloads: Mapping[str, Namespace]) -> set[str]:
+    """Which of these Deployments the bot has the right to scale, as the API server decides it."""
+    return {name for name, namespace in workloads.items() if await may_scale(release, namespace, name)}
+
+
 async def may_scale(release: Release, namespace: Namespace, name: str) -> bool:
-    """Whether the bot has the right to, as the API server decides it."""
     who = f"--as=system:serviceaccount:{release.namespace.name}:{FULLNAME}"
     try:
         answer = await namespace.kubectl("auth", "can-i", "patch", f"deployments/{name}", "--subresource=scale", who)
@@ -126,23 +134,37 @@ def target(namespace: Namespace, name: str) -> dict[str, Any]:
 # Upgrades
 
 
-async def test_an_upgrade_that_changes_nothing_restarts_nothing(release: Release, own: None) -> None:
-    await release.install(release.own_values())
-    before = await running(release.namespace)
-    secret = await release.secret()
-    await release.install(release.own_values())
+async def test_an_upgrade_restarts_what_it_changes_and_nothing_if_it_changes_nothing(
+    release: Release, own: None
+) -> None:
+    values = release.own_values()
+    await release.install(values)
+    alice = await release.person("alice")
+    room = await release.room(alice)
+    await told(alice, room, "status", "is off", 90)
+    before, secret = await running(release.namespace), await release.secret()
+    await release.install(values)
     assert await running(release.namespace) == before
-    assert await release.secret() == secret
     assert "REVISION: 2" in await release.helm("status", NAME)
+
+    values["maubot"]["logLevel"] = "WARNING"
+    await release.install(values)
+    after = await running(release.namespace)
+    assert {name for name in before if "provisioner" in name and before[name] != after.get(name)} == set()
+    assert before[f"Pod/{FULLNAME}-0"] != after[f"Pod/{FULLNAME}-0"]
+    await told(alice, room, "start", "is running", 90)
+    assert await release.secret() == secret
 
 
 async def test_other_targets_and_another_plugin_and_back_again(
     release: Release, own: None, elsewhere: Namespace, newer_chart: str
 ) -> None:
     """maubot's pod goes on all the while: it is told of both by its API."""
-    values = release.own_values()
+    values, places = release.own_values(), {"web": release.workloads, "api": elsewhere}
     await release.install(values)
     before, version = await of_maubot(release.namespace), await plugin_version(release)
+    assert await scalable(release, places) == {"web"}
+    assert len(await roles(release.workloads)) == 2
     alice = await release.person("alice")
     room = await release.room(alice)
     await told(alice, room, "start web", "is running", 90)
@@ -152,21 +174,15 @@ async def test_other_targets_and_another_plugin_and_back_again(
     assert await plugin_version(release) == NEWER != version
     await told(alice, room, "start api", "is running", 90)
     assert "web" not in (await told(alice, room, "status", "api", 90)).body
-    assert "roles" not in ",".join(await objects(release.workloads))
-    assert (await may_scale(release, elsewhere, "api"), await may_scale(release, release.workloads, "web")) == (
-        True,
-        False,
-    )
+    assert await roles(release.workloads) == []
+    assert await scalable(release, places) == {"api"}
     assert await of_maubot(release.namespace) == before
 
     await release.roll_back(1)
     assert await plugin_version(release) == version
     await told(alice, room, "stop web", "is off", 90)
     assert "api" not in (await told(alice, room, "status", "web", 90)).body
-    assert (await may_scale(release, elsewhere, "api"), await may_scale(release, release.workloads, "web")) == (
-        False,
-        True,
-    )
+    assert await scalable(release, places) == {"web"}
     assert await of_maubot(release.namespace) == before
     assert await devices(release) == [(await release.secret())["device-id"]]
 
@@ -207,29 +223,33 @@ async def rendered(release: Release) -> str:
     return await release.helm("template", NAME, os.environ["TOGGLE_CHART"], "--skip-tests", values=release.own_values())
 
 
-async def applied(release: Release) -> dict[str, tuple[str, object]]:
-    """Render and apply; the version and the generation of each object then, by kind, namespace and name."""
-    manifest = await rendered(release)
+async def apply(release: Release, manifest: str) -> None:
     await release.cluster.kubectl("apply", "--server-side", "--filename=-", content=manifest)
     await release.ready()
+
+
+async def versions(release: Release, manifest: str) -> dict[str, tuple[str, object]]:
+    """The version and the generation of each object of a manifest, by kind, namespace and name."""
     found = json.loads(await release.cluster.kubectl("get", "--filename=-", "--output=json", content=manifest))
-    metas = {
-        f"{item['kind']} {item['metadata']['namespace']}/{item['metadata']['name']}": item["metadata"]
-        for item in found["items"]
+    metas = [(item["kind"], item["metadata"]) for item in found["items"]]
+    return {
+        f"{kind} {meta['namespace']}/{meta['name']}": (meta["resourceVersion"], meta.get("generation"))
+        for kind, meta in metas
     }
-    return {name: (meta["resourceVersion"], meta.get("generation")) for name, meta in metas.items()}
 
 
 async def test_what_helm_renders_is_applied_without_it_and_a_second_time_changes_nothing(
     release: Release, own: None
 ) -> None:
-    first = await applied(release)
+    manifest = await rendered(release)
+    await apply(release, manifest)
     alice = await release.person("alice")
     room = await release.room(alice)
     await told(alice, room, "start", "is running", 90)
-    pods = await running(release.namespace)
-    before = await applied(release)
-    assert before.keys() == first.keys()
-    assert await applied(release) == before
+    before, pods = await versions(release, manifest), await running(release.namespace)
+    assert {"StatefulSet", "Deployment", "Secret", "Role", "NetworkPolicy"} <= {name.split()[0] for name in before}
+
+    await apply(release, await rendered(release))
+    assert await versions(release, manifest) == before
     assert await running(release.namespace) == pods
     await told(alice, room, "stop", "is off", 90)

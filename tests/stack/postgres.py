@@ -48,6 +48,13 @@ def _exists(name: str) -> bool:
     return False
 
 
+def open_the_way(directory: Path) -> None:
+    """Let somebody else than root get to a directory."""
+    for parent in directory.parents:
+        if not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o011)
+
+
 class Postgres:
     """A PostgreSQL server; who gets to its address may use it, with the password if it has one."""
 
@@ -108,10 +115,7 @@ class Postgres:
         if os.geteuid() == 0:
             account = pwd.getpwnam(unprivileged()[1].removeprefix("--reuid="))
             os.chown(data, account.pw_uid, account.pw_gid)
-            for parent in data.parents:
-                if parent.stat().st_mode & 0o001:
-                    continue
-                parent.chmod(parent.stat().st_mode | 0o011)  # so that somebody else can get to the directory
+            open_the_way(data)
         return data
 
     async def _prepare(self, data: Path) -> None:
@@ -137,6 +141,8 @@ class Postgres:
         return ("--auth=scram-sha-256", f"--pwfile={secret}")
 
     async def _run(self) -> None:
+        if os.geteuid() == 0:
+            open_the_way(self._directory / "data")  # again: every other run of pytest shuts its directory
         options = {
             "listen_addresses": self._address,
             "port": str(self._port),
