@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.chart.chart import VALUES, Object, containers, render
+from tests.chart.chart import VALUES, Object, render
 
 from .cluster import Cluster, Manifest, Namespace
 from .node.command import CommandFailed
 
 pytestmark = pytest.mark.timeout(120)
 
-WARN = {"pod-security.kubernetes.io/warn": "restricted"}
 NOT_KUBERNETES = ("HTTPRoute",)
 """Kinds that no cluster has by itself."""
 
@@ -28,6 +27,11 @@ async def important(cluster: Cluster) -> AsyncIterator[None]:
     )
     yield
     await cluster.kubectl("delete", "priorityclass", "important")
+
+
+async def warn(namespace: Namespace) -> None:
+    """Have workloads looked at too, not only pods."""
+    await namespace.kubectl("label", "namespace", namespace.name, "pod-security.kubernetes.io/warn=restricted")
 
 
 def here(thing: Object, namespace: Namespace) -> dict[str, Any]:
@@ -54,20 +58,19 @@ async def refusal(namespace: Namespace, objects: list[Object]) -> str:
 @pytest.mark.parametrize("values", VALUES)
 async def test_the_api_server_takes_it(namespace: Namespace, important: None, values: str) -> None:
     objects = [each for each in render(values) if each["kind"] not in NOT_KUBERNETES]
-    await namespace.kubectl("label", "namespace", namespace.name, *(f"{key}={value}" for key, value in WARN.items()))
+    await warn(namespace)
     for pod in (each for each in objects if each["kind"] == "Pod"):  # no pod without its account, not even for a check
         await namespace.apply(service_account(pod))
     assert await refusal(namespace, objects) == ""
 
 
 async def test_it_would_not_take_anything(namespace: Namespace) -> None:
-    """What the tests above rely on: a field that there is not, and a container that is not restricted."""
-    await namespace.kubectl("label", "namespace", namespace.name, *(f"{key}={value}" for key, value in WARN.items()))
-    objects: list[Any] = json.loads(json.dumps(render("minimal")))
-    container: Any = next(each for _, each in containers(objects))
-    container["securityContext"] = {"privileged": True}
-    service = next(each for each in objects if each["kind"] == "Service")
+    """What the tests above rely on: a field that there is not, and a container that is not restricted, are refused."""
+    await warn(namespace)
+    copies: list[Any] = json.loads(json.dumps(render("minimal")))
+    service, maubot = (next(each for each in copies if each["kind"] == kind) for kind in ("Service", "StatefulSet"))
     service["spec"]["publishNotReadyAddress"] = True
-    said = await refusal(namespace, objects)
+    maubot["spec"]["template"]["spec"]["containers"][0]["securityContext"] = {}
+    said = await refusal(namespace, [service, maubot])
     assert 'unknown field "spec.publishNotReadyAddress"' in said
     assert 'would violate PodSecurity "restricted' in said
