@@ -179,12 +179,19 @@ class Release:
         place = ("--namespace", self.namespace.name, "--kubeconfig", str(self.cluster.kubeconfig))
         return await run((os.environ["TOGGLE_HELM"], *arguments, *place, *given), json.dumps(values or {}))
 
-    async def install(self, values: Mapping[str, Any] | None = None, *, wait: bool = True) -> None:
-        """`helm install`, or an upgrade if it is there; `wait` until every pod is ready."""
+    async def install(self, values: Mapping[str, Any] | None = None, *, wait: bool = True, chart: str = "") -> None:
+        """`helm install`, or an upgrade if it is there; `wait` until every pod is ready. `chart`: another package."""
         flags = ("--wait", f"--timeout={INSTALL_SECONDS}s") if wait else ()
-        chart = os.environ["TOGGLE_CHART"]
+        package = chart or os.environ["TOGGLE_CHART"]
+        await self._change("upgrade", "--install", NAME, package, *flags, values=values or self.values())
+
+    async def roll_back(self, revision: int) -> None:
+        """`helm rollback`, and wait until every pod is ready."""
+        await self._change("rollback", NAME, str(revision), "--wait", f"--timeout={INSTALL_SECONDS}s")
+
+    async def _change(self, *arguments: str, values: Mapping[str, Any] | None = None) -> None:
         try:
-            await self.helm("upgrade", "--install", NAME, chart, *flags, values=values or self.values())
+            await self.helm(*arguments, values=values)
         except CommandFailed as error:
             raise NotInTime(f"{error}\n{await self.describe()}") from error
 

@@ -6,7 +6,6 @@ import pytest
 
 from tests.integration.conversation import told
 
-from .base_image import OWN
 from .release import FULLNAME, Release
 
 pytestmark = pytest.mark.timeout(900)
@@ -34,12 +33,8 @@ async def test_from_nothing_to_an_answer(release: Release) -> None:
 
 
 async def test_with_an_image_that_has_the_packages_nothing_is_downloaded(release: Release, own: None) -> None:
-    repository, tag = OWN.rsplit(":", 1)
     asked = len(release.index.log.read_text().splitlines())
-    values = release.values()
-    values["dependencies"] = {"install": False}
-    values["maubot"] = {"image": {"repository": repository, "tag": tag}}
-    await release.install(values)
+    await release.install(release.own_values())
     await turned_on_and_off(release)
     assert len(release.index.log.read_text().splitlines()) == asked
     [pod] = await release.namespace.pods("app.kubernetes.io/component=maubot")

@@ -37,6 +37,20 @@ async def test_it_listens_on_loopback_only_and_is_not_root(tmp_path: Path) -> No
     assert not server.process.running
 
 
+async def test_with_a_password_nobody_gets_in_without_it(tmp_path: Path) -> None:
+    server = await Postgres.open(tmp_path / "postgres", password="the-right-one")
+    try:
+        url = await server.create("one")
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(url.replace("the-right-one", "another"))
+        await server.stop()
+        await server.start_again()
+        await (await asyncpg.connect(url)).close()
+    finally:
+        await server.stop()
+    assert not (tmp_path / "postgres" / "password").exists()
+
+
 async def test_databases_are_apart(tmp_path: Path) -> None:
     server = await Postgres.open(tmp_path / "postgres")
     try:

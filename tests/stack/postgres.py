@@ -1,4 +1,4 @@
-"""Debian's PostgreSQL as a child process: loopback only, its files in one directory, gone with its parent."""
+"""Debian's PostgreSQL as a child process: its files in one directory, gone with its parent."""
 
 from __future__ import annotations
 
@@ -48,22 +48,35 @@ def _exists(name: str) -> bool:
     return False
 
 
-class Postgres:
-    """A PostgreSQL server; anybody on loopback may use it, for as long as the test lasts."""
+def open_the_way(directory: Path) -> None:
+    """Let somebody else than root get to a directory."""
+    for parent in directory.parents:
+        if not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o011)
 
-    def __init__(self, directory: Path, port: int) -> None:
+
+class Postgres:
+    """A PostgreSQL server; who gets to its address may use it, with the password if it has one."""
+
+    def __init__(self, directory: Path, address: str, port: int, password: str) -> None:
         self._directory = directory
+        self._address = address
         self._port = port
+        self._password = password
         self._process: ChildProcess | None = None
 
     @classmethod
-    async def open(cls, directory: Path) -> Postgres:
+    async def open(cls, directory: Path, *, address: str = LOOPBACK, password: str = "") -> Postgres:
         """Make one in `directory` and start it.
+
+        Args:
+            address: where it listens: one that is only this machine's, or a network namespace's.
+            password: of its user, of letters, digits, - and _; without one, nobody is asked for any.
 
         Raises:
             ProcessFailed: it did not start; quotes its log.
         """
-        server = cls(directory, free_port())
+        server = cls(directory, address, free_port(), password)
         await server._prepare(server._data())
         await server._run()
         return server
@@ -75,7 +88,8 @@ class Postgres:
         return self._process
 
     def url(self, database: str) -> str:
-        return f"postgresql://{USER}@{LOOPBACK}:{self._port}/{database}"
+        user = f"{USER}:{self._password}" if self._password else USER
+        return f"postgresql://{user}@{self._address}:{self._port}/{database}"
 
     async def create(self, database: str) -> str:
         """Make an empty database and give back its URL."""
@@ -101,25 +115,36 @@ class Postgres:
         if os.geteuid() == 0:
             account = pwd.getpwnam(unprivileged()[1].removeprefix("--reuid="))
             os.chown(data, account.pw_uid, account.pw_gid)
-            for parent in data.parents:
-                if parent.stat().st_mode & 0o001:
-                    continue
-                parent.chmod(parent.stat().st_mode | 0o011)  # so that somebody else can get to the directory
+            open_the_way(data)
         return data
 
     async def _prepare(self, data: Path) -> None:
         log = self._directory / "initdb.log"
+        secret = data.parent / "password"
         command = (
             *(*unprivileged(), str(programs() / "initdb"), "-D", str(data), "-U", USER),
-            *("--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"),
+            *("--no-sync", "--encoding=UTF8", "--locale=C", *self._authentication(secret)),
         )
         process = await ChildProcess.start("initdb", command, directory=Path("/"), log=log)
         if await process.wait():
             raise ProcessFailed(f"the end of {log}:\n{last_lines(log)}")
+        if self._password:
+            secret.unlink()
+            (data / "pg_hba.conf").write_text("host all all all scram-sha-256\n")  # initdb's own has only loopback
+
+    def _authentication(self, secret: Path) -> tuple[str, ...]:
+        """initdb's words for who is let in, which takes a password from a file."""
+        if not self._password:
+            return ("--auth=trust",)
+        secret.write_text(self._password)
+        secret.chmod(0o644)  # for whoever initdb runs as; the directory above is not everybody's to list
+        return ("--auth=scram-sha-256", f"--pwfile={secret}")
 
     async def _run(self) -> None:
+        if os.geteuid() == 0:
+            open_the_way(self._directory / "data")  # again: every other run of pytest shuts its directory
         options = {
-            "listen_addresses": LOOPBACK,
+            "listen_addresses": self._address,
             "port": str(self._port),
             "unix_socket_directories": "",
             "fsync": "off",
