@@ -102,13 +102,21 @@ async def test_the_api_server_is_restarted(healthy: Healthy) -> None:
 
 
 async def test_tokens_expire(healthy: Healthy) -> None:
-    """Both programs take the new ones as soon as the kubelet has written them."""
+    """Both programs take the new ones as soon as the kubelet has written them, and people are told meanwhile."""
     async with healthy.trouble():
-        await healthy.release.cluster.invalidate_tokens()
+        expiring = asyncio.ensure_future(healthy.release.cluster.invalidate_tokens())
+        asked = []
+        try:
+            while not expiring.done():
+                asked.append(await healthy.say("status", ""))
+                await asyncio.sleep(1)
+        finally:
+            await expiring
         before = len(reads(healthy.release))
-        await healthy.say("status", "")
         await healthy.release.namespace.until("the provisioner to read its Secret", read_since(healthy, before), 240)
         await healthy.say("start", "is running")
+    answers = [reply.body for event in asked for reply in healthy.alice.timeline.replies(event)]
+    assert any("does not know me (HTTP 401)" in answer for answer in answers), answers
 
 
 async def test_an_admin_disables_the_client(healthy: Healthy) -> None:
@@ -181,6 +189,8 @@ async def test_the_keys_are_wiped(healthy: Healthy) -> None:
     release, before, runs = healthy.release, await identity(healthy.release), await healthy.runs()
     await scale_maubot(release, 0)
     wipe_keys(release)
+    healthy.alice.keep_keys()  # as clients do towards a device that never had them
+    await healthy.say("status", "I cannot read your message")
     await scale_maubot(release, 1)
     await release.namespace.until("another device", another_device(release, before.device), PATIENCE)
     await healthy.settled(runs, {"maubot": REPLACED})
