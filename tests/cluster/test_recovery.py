@@ -96,8 +96,8 @@ async def test_the_api_server_is_restarted(healthy: Healthy) -> None:
         start = await healthy.say("start", "is running")
         await healthy.alice.wait_reply(start)
         await healthy.release.cluster.stop("apiserver")
-        await healthy.say("status", "refuses connections")
-        await asyncio.sleep(10)
+        status = await healthy.say("status", "refuses connections")
+        await healthy.alice.wait_reply(status)
         await healthy.release.cluster.start("apiserver")
 
 
@@ -244,7 +244,7 @@ async def killed_at_some_moment(release: Release, chance: random.Random) -> None
 
     await release.namespace.until("the provisioner's container to run", running, PATIENCE)
     await asyncio.sleep(chance.uniform(0, 4))
-    assert kill_processes(container), await release.describe()
+    assert kill_processes(release.cluster, container), await release.describe()
     ended = f"{container} to have ended"
 
     async def gone() -> bool:
