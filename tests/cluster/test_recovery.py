@@ -7,6 +7,7 @@ import contextlib
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
@@ -81,13 +82,22 @@ async def test_a_pod_is_deleted(healthy: Healthy, component: str) -> None:
         await healthy.say("start", "is running")
 
 
+@asynccontextmanager
+async def away(cluster: Cluster, component: str) -> AsyncIterator[None]:
+    """A component of the node is stopped for as long as the context lasts."""
+    await cluster.stop(component)
+    try:
+        yield
+    finally:
+        await cluster.start(component)
+
+
 async def test_the_kubelet_is_restarted(healthy: Healthy) -> None:
     """Nobody starts containers while it is away, so that start takes until it is back."""
     async with healthy.trouble():
-        await healthy.release.cluster.stop("kubelet")
-        await healthy.say("start", "is running")
-        await healthy.say("status", "web")
-        await healthy.release.cluster.start("kubelet")
+        async with away(healthy.release.cluster, "kubelet"):
+            await healthy.say("start", "is running")
+            await healthy.say("status", "web")
 
 
 async def test_the_api_server_is_restarted(healthy: Healthy) -> None:
@@ -95,10 +105,9 @@ async def test_the_api_server_is_restarted(healthy: Healthy) -> None:
     async with healthy.trouble():
         start = await healthy.say("start", "is running")
         await healthy.alice.wait_reply(start)
-        await healthy.release.cluster.stop("apiserver")
-        status = await healthy.say("status", "refuses connections")
-        await healthy.alice.wait_reply(status)
-        await healthy.release.cluster.start("apiserver")
+        async with away(healthy.release.cluster, "apiserver"):
+            status = await healthy.say("status", "refuses connections")
+            await healthy.alice.wait_reply(status)
 
 
 async def test_tokens_expire(healthy: Healthy) -> None:
