@@ -94,10 +94,9 @@ async def away(cluster: Cluster, component: str) -> AsyncIterator[None]:
 
 async def test_the_kubelet_is_restarted(healthy: Healthy) -> None:
     """Nobody starts containers while it is away, so that start takes until it is back."""
-    async with healthy.trouble():
-        async with away(healthy.release.cluster, "kubelet"):
-            await healthy.say("start", "is running")
-            await healthy.say("status", "web")
+    async with healthy.trouble(), away(healthy.release.cluster, "kubelet"):
+        await healthy.say("start", "is running")
+        await healthy.say("status", "web")
 
 
 async def test_the_api_server_is_restarted(healthy: Healthy) -> None:
@@ -111,21 +110,23 @@ async def test_the_api_server_is_restarted(healthy: Healthy) -> None:
 
 
 async def test_tokens_expire(healthy: Healthy) -> None:
-    """Both programs take the new ones as soon as the kubelet has written them, and people are told meanwhile."""
+    """People are told; both programs take the new tokens as soon as the kubelet has written them."""
     async with healthy.trouble():
-        expiring = asyncio.ensure_future(healthy.release.cluster.invalidate_tokens())
-        asked = []
-        try:
-            while not expiring.done():
-                asked.append(await healthy.say("status", ""))
-                await asyncio.sleep(1)
-        finally:
-            await expiring
-        before = len(reads(healthy.release))
+        async with healthy.release.cluster.tokens_invalid():
+            await told_of_the_token(healthy)
+            before = len(reads(healthy.release))
         await healthy.release.namespace.until("the provisioner to read its Secret", read_since(healthy, before), 240)
         await healthy.say("start", "is running")
-    answers = [reply.body for event in asked for reply in healthy.alice.timeline.replies(event)]
-    assert any("does not know me (HTTP 401)" in answer for answer in answers), answers
+
+
+async def told_of_the_token(healthy: Healthy) -> None:
+    """Alice asks until the API server, which has just been started, can be reached again."""
+    deadline = asyncio.get_running_loop().time() + PATIENCE
+    answer = ""
+    while "does not know me (HTTP 401)" not in answer:
+        assert asyncio.get_running_loop().time() < deadline, answer
+        event = await healthy.say("status", "")
+        answer = (await healthy.alice.wait_reply(event)).body
 
 
 async def test_an_admin_disables_the_client(healthy: Healthy) -> None:
