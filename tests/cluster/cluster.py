@@ -189,11 +189,22 @@ class Cluster:
 
         The kubelet writes new ones into the pods, within a minute or two.
         """
-        await self.stop("apiserver")
-        await asyncio.to_thread(write_token_keys, self.layout)
-        await self.start("apiserver")
-        for component in ("controllers", "kubelet"):  # they would go on with what they know until it is nearly too old
-            await self.restart(component)
+        async with self.tokens_invalid():
+            pass
+
+    @asynccontextmanager
+    async def tokens_invalid(self) -> AsyncIterator[None]:
+        """The same, but nobody writes new ones into the pods as long as the context lasts."""
+        for component in ("kubelet", "apiserver"):
+            await self.stop(component)
+        try:
+            await asyncio.to_thread(write_token_keys, self.layout)
+            await self.start("apiserver")
+            for component in ("controllers", "proxy"):  # they would go on for a while with what they know
+                await self.restart(component)
+            yield
+        finally:
+            await self.start("kubelet")
 
     def audit(self, namespace: str) -> list[dict[str, Any]]:
         """The requests that the service accounts of `namespace` have made so far, as audit.k8s.io/v1 events."""
