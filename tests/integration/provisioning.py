@@ -183,7 +183,6 @@ class Release:
                 yield release
             finally:
                 await release.kill()
-                await release.delete()
 
     def configure(self, homeserver: str, maubot: str, kubernetes_port: int) -> None:
         """What the chart would render, for these addresses."""

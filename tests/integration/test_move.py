@@ -25,7 +25,6 @@ async def release(servers: Servers, tmp_path: Path) -> AsyncIterator[Release]:
         bot = await account(servers, "bot")
         async with Release.open(tmp_path, cluster, servers.maubot, api, bot) as release:
             yield release
-            release.api = api
 
 
 @asynccontextmanager

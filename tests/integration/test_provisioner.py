@@ -55,6 +55,8 @@ async def release(
     """A release whose bot has an account, and nothing else."""
     async with Release.open(tmp_path, cluster, maubot, api, await account(servers, "bot")) as release:
         yield release
+        await release.kill()
+        await release.delete()
 
 
 def plugin_of(path: Path, version: str) -> str:
