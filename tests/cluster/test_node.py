@@ -71,7 +71,15 @@ async def test_a_restricted_pod_runs_with_a_volume_dns_logs_and_exec(cluster: Cl
     assert (written.read_text(), written.stat().st_uid, written.stat().st_gid) == ("written\n", 1337, 1337)
     resolved = await namespace.exec(pod, "/probe", "resolve", "kubernetes.default.svc.cluster.local")
     assert resolved.split() == [API_SERVICE]
-    assert await namespace.exec(pod, "/probe", "fetch", f"http://probe.{namespace.name}.svc") == "here\n"
+
+    async def is_served() -> bool:
+        try:
+            return await namespace.exec(pod, "/probe", "fetch", f"http://probe.{namespace.name}.svc") == "here\n"
+        except CommandFailed:
+            return False
+
+    # kube-proxy hears of a ready pod a moment after everybody else.
+    await namespace.until("the Service to lead to its pod", is_served)
 
 
 @pytest.mark.first
