@@ -13,11 +13,10 @@ from typing import Any
 
 from tests.stack.chat import ChatClient
 from tests.stack.maubot import MaubotAPI
-from tests.stack.synapse import Synapse
 
 from .base_image import OWN
 from .cluster import Cluster
-from .release import FULLNAME, PackageIndex, Release
+from .release import FULLNAME, Release
 
 PATIENCE = 180.0
 """Seconds until something has come back by itself, on a machine that does much else."""
@@ -70,18 +69,6 @@ def values(release: Release) -> dict[str, Any]:
     chosen["maubot"] = {"image": {"repository": repository, "tag": tag}}
     chosen["instance"]["settings"]["rollout_timeout"] = "4m"
     return chosen
-
-
-@asynccontextmanager
-async def prepared(cluster: Cluster, synapse: Synapse, index: PackageIndex, *, keep: bool) -> AsyncIterator[Release]:
-    """A release that can be installed."""
-    async with cluster.namespace(keep=keep) as namespace, cluster.namespace(keep=keep) as workloads:
-        release = Release(namespace, workloads, synapse, index)
-        await release.prepare()
-        try:
-            yield release
-        finally:
-            await release.close()
 
 
 async def identity(release: Release) -> Identity:

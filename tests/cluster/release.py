@@ -114,9 +114,11 @@ class Release:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, cluster: Cluster, synapse: Synapse, index: PackageIndex) -> AsyncIterator[Release]:
+    async def open(
+        cls, cluster: Cluster, synapse: Synapse, index: PackageIndex, *, keep: bool = False
+    ) -> AsyncIterator[Release]:
         """One in namespaces of its own, prepared and not installed, for as long as the context lasts."""
-        async with cluster.namespace() as namespace, cluster.namespace() as workloads:
+        async with cluster.namespace(keep=keep) as namespace, cluster.namespace(keep=keep) as workloads:
             release = cls(namespace, workloads, synapse, index)
             await release.prepare()
             try:

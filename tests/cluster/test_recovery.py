@@ -26,7 +26,6 @@ from .recovery import (
     kill,
     kill_processes,
     pod_of,
-    prepared,
     values,
 )
 from .release import CLAIM, FULLNAME, PackageIndex, Release
@@ -45,7 +44,7 @@ async def healthy(
 ) -> AsyncIterator[Healthy]:
     """One release for all troubles but those of a first start."""
     keep = request.config.getoption("--keep", default=False)
-    async with prepared(cluster, synapse, index, keep=keep) as release:
+    async with Release.open(cluster, synapse, index, keep=keep) as release:
         await release.install(values(release))
         yield await Healthy.meet(release)
 
@@ -56,7 +55,7 @@ async def new(
 ) -> AsyncIterator[Release]:
     """A release that was not installed yet."""
     keep = request.config.getoption("--keep", default=False)
-    async with prepared(cluster, synapse, index, keep=keep) as release:
+    async with Release.open(cluster, synapse, index, keep=keep) as release:
         yield release
 
 
