@@ -67,14 +67,16 @@ class Command:
 
 @dataclass(frozen=True)
 class WorkloadRef:
-    """Which object of the cluster. `kind` is ``Deployment`` or ``StatefulSet`` (apps/v1)."""
+    """Which object of the cluster; `api_version` is ``group/version``."""
 
     kind: str
     namespace: str
     name: str
+    api_version: str = "apps/v1"
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
+        kind = self.kind if self.api_version == "apps/v1" else f"{self.api_version}/{self.kind}"
+        return f"{kind} {self.namespace}/{self.name}"
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from toggle_plugin.api_requests import PLURALS, wanted_rights
 from toggle_plugin.models import WorkloadRef
 from toggle_plugin.settings import parse_settings
-from toggle_plugin.workloads import PLURALS, _wanted_rights
 
 from .chart import NAMESPACE, VALUES, Object, find, name_of, render, settings
 from .rights import PROVISIONER, Right, granted, roles
@@ -17,7 +17,7 @@ from .rights import PROVISIONER, Right, granted, roles
 
 def used(ref: WorkloadRef, *, diagnosis: bool) -> Iterator[Right]:
     """What the plugin itself says that it needs for a target; its `check` asks for the same."""
-    for verb, resource, needed in _wanted_rights(ref):
+    for verb, resource, needed in wanted_rights(ref):
         if needed:
             yield ref.namespace, "apps", resource, ref.name, verb
         elif diagnosis:

@@ -13,9 +13,8 @@ from hypothesis import HealthCheck, settings
 from mautrix.util.async_db import Database
 
 from tests.stack.cluster import SimulatedCluster
-from toggle_plugin import follow
+from toggle_plugin import api_transport, api_watch, follow
 from toggle_plugin import progress as progress_module
-from toggle_plugin import workloads as workloads_module
 from toggle_plugin.migrations import upgrade_table
 from toggle_plugin.store import Store
 from toggle_plugin.workloads import KubernetesWorkloads
@@ -100,6 +99,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "FIRST_PAUSE", 0.02)
     monkeypatch.setattr(follow, "SETTLE", 0.1)
     monkeypatch.setattr(follow, "PATIENCE", 0.5)
-    monkeypatch.setattr(workloads_module, "BACKOFF", 0.01)
-    monkeypatch.setattr(workloads_module, "SHORTEST_PAUSE", 0.02)
-    monkeypatch.setattr(workloads_module, "LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(api_transport, "BACKOFF", 0.01)
+    monkeypatch.setattr(api_watch, "SHORTEST_PAUSE", 0.02)
+    monkeypatch.setattr(api_watch, "LONGEST_PAUSE", 0.1)

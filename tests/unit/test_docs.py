@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from toggle_plugin import answers, bot, connection, follow, gaps, inbox, store, sync, trust, workloads
+from toggle_plugin.api_requests import wanted_rights
 from toggle_plugin.errors import Forbidden, NotConfigured, TimedOut, Unauthorized, Unavailable, Unreachable
 from toggle_plugin.grammar import WORDS
 from toggle_plugin.models import Phase, Result, Verb, WorkloadRef
@@ -40,8 +41,8 @@ PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSIT
 
 
 SPEAKING = (
-    *("access", "api_failures", "bot", "config", "connection", "credentials", "errors", "render"),
-    *("rollout", "settings", "toggle", "workloads", "trust", "sync", "membership"),
+    *("access", "api_failures", "api_requests", "api_transport", "bot", "config", "connection", "credentials"),
+    *("errors", "render", "rollout", "settings", "toggle", "workloads", "trust", "sync", "membership"),
 )
 """The modules whose texts reach people."""
 NEVER_SHOWN = (
@@ -325,7 +326,7 @@ def test_the_role_gives_what_the_plugin_asks_for_and_nothing_else() -> None:
     (example, *_) = [parse_settings(found) for found in yaml_objects() if "targets" in found]
     (target,) = example.targets.values()
     assert role["metadata"]["namespace"] == target.ref.namespace
-    wanted = {(right, plural) for right, plural, _ in workloads._wanted_rights(target.ref)}
+    wanted = {(right, plural) for right, plural, _ in wanted_rights(target.ref)}
     assert {(verb, resource) for rule in role["rules"] for verb in rule["verbs"] for resource in rule["resources"]} == (
         wanted
     )
@@ -343,7 +344,7 @@ def test_the_role_is_bound_where_it_is() -> None:
 
 def test_every_right_is_explained() -> None:
     explained = {words(cells[0]) for cells in table(README, "### 5. The rights in the cluster")}
-    wanted = workloads._wanted_rights(WorkloadRef("Deployment", "demo", "web"))
+    wanted = wanted_rights(WorkloadRef("Deployment", "demo", "web"))
     assert {words(f"{verb} on {resource}") for verb, resource, _ in wanted} == explained
 
 

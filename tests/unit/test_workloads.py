@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from tests.stack.cluster import Outcome, PolicyRule, SimulatedCluster, When, in_pod
-from toggle_plugin import credentials, workloads
+from toggle_plugin import api_transport, api_watch, credentials
 from toggle_plugin.errors import (
     ClusterError,
     Conflict,
@@ -66,9 +66,9 @@ async def api(cluster: SimulatedCluster) -> AsyncIterator[KubernetesWorkloads]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-off in milliseconds; its bounds have tests of their own."""
-    monkeypatch.setattr(workloads, "BACKOFF", 0.001)
-    monkeypatch.setattr(workloads, "SHORTEST_PAUSE", 0.01)
-    monkeypatch.setattr(workloads, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(api_transport, "BACKOFF", 0.001)
+    monkeypatch.setattr(api_watch, "SHORTEST_PAUSE", 0.01)
+    monkeypatch.setattr(api_watch, "LONGEST_PAUSE", 0.05)
 
 
 async def connect(cluster: SimulatedCluster, *, timeout: float = 10.0) -> KubernetesWorkloads:
@@ -421,13 +421,13 @@ async def test_retry_after_is_waited_for(api: KubernetesWorkloads, cluster: Simu
 def test_pauses_are_bounded() -> None:
     error = Unavailable("busy")
     for tries in (1, 2, 3):
-        pauses = [workloads._Again(error, 3).pause(tries) for _ in range(200)]
+        pauses = [api_transport.Again(error, 3).pause(tries) for _ in range(200)]
         assert 0 <= min(pauses) <= max(pauses) <= 0.5 * 2 ** (tries - 1)
         assert len(set(pauses)) > 1
-    assert 10 <= workloads._Again(error, 3, after=3600).pause(1) <= 11
-    assert all(workloads._pause(failures) >= 0.5 for failures in range(100) for _ in range(20))
-    assert max(workloads._pause(failures) for failures in range(2000)) <= 5
-    assert min(workloads._pause(20) for _ in range(200)) >= 2.5
+    assert 10 <= api_transport.Again(error, 3, after=3600).pause(1) <= 11
+    assert all(api_watch.pause(failures) >= 0.5 for failures in range(100) for _ in range(20))
+    assert max(api_watch.pause(failures) for failures in range(2000)) <= 5
+    assert min(api_watch.pause(20) for _ in range(200)) >= 2.5
 
 
 async def test_a_change_that_was_made_but_not_answered_is_repeated_without_harm(

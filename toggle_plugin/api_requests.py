@@ -1,0 +1,110 @@
+"""What is asked of the API server: each request that the plugin makes, as a plain value. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .api_failures import Asked
+from .models import WorkloadRef
+
+PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets"}
+
+WATCH_SECONDS = 30
+"""How long one stream lasts: short, so that a connection that died silently is noticed."""
+POD_LIMIT = 200
+EVENT_PAGE = 500
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request, and how to speak of it when it fails."""
+
+    method: str
+    path: str
+    asked: Asked
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    content_type: str = "application/json"
+
+
+def get_version() -> Request:
+    """Ask for the server's version."""
+    return Request("GET", "/version", Asked("get", "/version"))
+
+
+def get_workload(ref: WorkloadRef) -> Request:
+    """Ask for the object as it is."""
+    return Request("GET", f"{_collection(ref)}/{ref.name}", Asked("get", PLURALS[ref.kind], ref))
+
+
+def watch_workload(ref: WorkloadRef) -> Request:
+    """Ask for one stream of the object's states, of `WATCH_SECONDS`."""
+    # Without a resourceVersion it begins with the object as it is; with this selector RBAC can narrow it to one name.
+    query = {"watch": "true", "fieldSelector": f"metadata.name={ref.name}", "timeoutSeconds": str(WATCH_SECONDS)}
+    return Request("GET", _collection(ref), Asked("watch", PLURALS[ref.kind], ref), query)
+
+
+def patch_scale(ref: WorkloadRef, replicas: int) -> Request:
+    """Set ``spec.replicas`` by the scale subresource."""
+    return Request(
+        "PATCH",
+        f"{_collection(ref)}/{ref.name}/scale",
+        Asked("patch", f"{PLURALS[ref.kind]}/scale", ref),
+        body={"spec": {"replicas": replicas}},
+        # The client's own choice of a patch type has changed with its versions.
+        content_type="application/merge-patch+json",
+    )
+
+
+def list_pods(ref: WorkloadRef, selector: str) -> Request:
+    """Ask for the pods of the workload's namespace that `selector` selects, at most `POD_LIMIT`."""
+    return _list("pods", ref, {"labelSelector": selector, "limit": str(POD_LIMIT)})
+
+
+def list_events(ref: WorkloadRef, token: str = "") -> Request:
+    """Ask for a page of the events of the workload's namespace: the first, or the one that `token` continues with."""
+    query = {"limit": str(EVENT_PAGE)}
+    return _list("events", ref, {**query, "continue": token} if token else query)
+
+
+def review_access(ref: WorkloadRef, verb: str, resource: str, *, named: bool) -> Request:
+    """Ask whether we have a right (a SelfSubjectAccessReview).
+
+    Args:
+        resource: as RBAC writes it: ``deployments/scale``.
+        named: whether it is about `ref` by its name, or only about things of its namespace.
+    """
+    plural, _, subresource = resource.partition("/")
+    attributes = {"namespace": ref.namespace, "verb": verb, "resource": plural, "subresource": subresource}
+    if named:
+        attributes.update(group="apps", name=ref.name)
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
+    }
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    return Request("POST", path, Asked("create", "selfsubjectaccessreviews"), body=body)
+
+
+def wanted_rights(ref: WorkloadRef) -> Sequence[tuple[str, str, bool]]:
+    """What a target needs: the verb, the resource as RBAC writes it, and whether commands need it or only answers."""
+    plural = PLURALS[ref.kind]
+    return (
+        ("patch", f"{plural}/scale", True),
+        ("get", plural, True),
+        ("watch", plural, True),
+        ("list", "pods", False),
+        ("list", "events", False),
+    )
+
+
+def _collection(ref: WorkloadRef) -> str:
+    return f"/apis/apps/v1/namespaces/{ref.namespace}/{PLURALS[ref.kind]}"
+
+
+def _list(plural: str, ref: WorkloadRef, query: Mapping[str, str]) -> Request:
+    asked = Asked("list", plural, ref, named=False)
+    return Request("GET", f"/api/v1/namespaces/{ref.namespace}/{plural}", asked, query)
