@@ -11,6 +11,11 @@ from .models import ClusterEvent, Condition, Container, Pod, Workload, WorkloadR
 
 Json = Mapping[str, Any]
 
+_REVISION_LABELS = ("pod-template-hash", "rollouts-pod-template-hash")
+"""Of a Deployment's pods, and of an Argo Rollout's. A StatefulSet's wait for each other, whatever their revision."""
+NOT_STARTED = frozenset({"StartError", "ContainerCannotRun"})
+"""Reasons of a termination whose message is the container runtime's."""
+
 
 def parse_workload(ref: WorkloadRef, obj: Json) -> Workload:
     """A Deployment or StatefulSet; raises KeyError, TypeError, ValueError or AttributeError for another thing."""
@@ -34,7 +39,18 @@ def parse_workload(ref: WorkloadRef, obj: Json) -> Workload:
         min_ready_seconds=_count(spec, "minReadySeconds"),
         update_strategy=strategy.get("type", "RollingUpdate"),
         partition=_count(strategy.get("rollingUpdate") or {}, "partition"),
+        scaled_at=_scaled_at(metadata),
     )
+
+
+def _scaled_at(metadata: Json) -> float:
+    """The newest time at which somebody set ``spec.replicas``, by the API server's own book-keeping."""
+    owners = [
+        entry
+        for entry in metadata.get("managedFields") or ()
+        if "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+    ]
+    return max((_seconds(entry.get("time")) or 0.0 for entry in owners), default=0.0)
 
 
 def selector(label_selector: Json) -> str:
@@ -55,25 +71,50 @@ def _expression(expression: Json) -> str:
 
 def parse_pod(obj: Json) -> Pod:
     """A pod; raises KeyError, TypeError, ValueError or AttributeError for another thing."""
-    metadata, status = obj["metadata"], obj.get("status") or {}
+    metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
     conditions = _conditions(status)
+    labels = metadata.get("labels") or {}
     return Pod(
         name=metadata["name"],
         phase=status.get("phase", ""),
         terminating="deletionTimestamp" in metadata,
         ready=any(condition.type == "Ready" and condition.status == "True" for condition in conditions),
-        containers=(
-            *(_container(entry, init=True) for entry in status.get("initContainerStatuses") or ()),
-            *(_container(entry, init=False) for entry in status.get("containerStatuses") or ()),
-        ),
+        containers=_containers(spec, status),
         conditions=conditions,
+        uid=metadata.get("uid", ""),
+        created=_seconds(metadata.get("creationTimestamp")) or 0.0,
+        # The API server writes the end of the grace period here, not the moment of the deletion.
+        delete_by=_seconds(metadata.get("deletionTimestamp")),
+        finalizers=tuple(metadata.get("finalizers") or ()),
+        revision=next((labels[key] for key in _REVISION_LABELS if key in labels), ""),
+        reason=status.get("reason") or "",
+        message=status.get("message") or "",
+        claims=tuple(
+            volume["persistentVolumeClaim"]["claimName"]
+            for volume in spec.get("volumes") or ()
+            if volume.get("persistentVolumeClaim")
+        ),
     )
 
 
-def _container(entry: Json, *, init: bool) -> Container:
+def _containers(spec: Json, status: Json) -> tuple[Container, ...]:
+    limits = {
+        entry["name"]: ((entry.get("resources") or {}).get("limits") or {}).get("memory", "")
+        for key in ("initContainers", "containers")
+        for entry in spec.get(key) or ()
+    }
+    return tuple(
+        _container(entry, limits.get(entry["name"], ""), init=init)
+        for init, key in ((True, "initContainerStatuses"), (False, "containerStatuses"))
+        for entry in status.get(key) or ()
+    )
+
+
+def _container(entry: Json, memory_limit: str, *, init: bool) -> Container:
     state = entry.get("state") or {}
     waiting = state.get("waiting") or {}
     ended = state.get("terminated") or (entry.get("lastState") or {}).get("terminated") or {}
+    reason = ended.get("reason") or ""
     return Container(
         name=entry["name"],
         ready=bool(entry.get("ready")),
@@ -81,8 +122,12 @@ def _container(entry: Json, *, init: bool) -> Container:
         waiting_reason=waiting.get("reason", ""),
         waiting_message=waiting.get("message", ""),
         exit_code=ended.get("exitCode"),
-        exit_reason=ended.get("reason", ""),
+        exit_reason=reason,
         init=init,
+        image=entry.get("image") or "",
+        # Of a process that ran, the message can be lines of its log.
+        start_message=(ended.get("message") or "") if reason in NOT_STARTED else "",
+        memory_limit=memory_limit,
     )
 
 
@@ -94,19 +139,21 @@ def parse_event(obj: Json) -> ClusterEvent:
         object_name=involved.get("name", ""),
         type=obj.get("type") or "Normal",
         reason=obj.get("reason") or "",
-        message=obj.get("message") or "",
+        message=(obj.get("message") or "").removeprefix("(combined from similar events): "),
         count=int(series.get("count") or obj.get("count") or 1),
         last_seen=_last_seen(obj, series),
+        object_uid=involved.get("uid") or "",
     )
 
 
 def _last_seen(obj: Json, series: Json) -> float:
     stamps = (series.get("lastObservedTime"), obj.get("lastTimestamp"), obj.get("eventTime"))
-    stamp = next((stamp for stamp in stamps if stamp), obj["metadata"].get("creationTimestamp"))
-    return _seconds(stamp) if stamp else 0.0
+    return _seconds(next((stamp for stamp in stamps if stamp), obj["metadata"].get("creationTimestamp"))) or 0.0
 
 
-def _seconds(stamp: str) -> float:
+def _seconds(stamp: str | None) -> float | None:
+    if stamp is None:
+        return None
     # Python 3.10 reads neither the Z nor fractions of any length.
     moment = datetime.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
     fraction = re.match(r"\.\d+", stamp[19:])
@@ -116,14 +163,19 @@ def _seconds(stamp: str) -> float:
 def events_about(
     events: Iterable[ClusterEvent], workload: Workload, pods: Sequence[Pod], limit: int
 ) -> tuple[ClusterEvent, ...]:
-    """Those about the workload, its ReplicaSets or these pods, newest first, at most `limit`."""
-    names = {pod.name for pod in pods}
+    """Those about the workload, its ReplicaSets, these pods or their claims, newest first, at most `limit`."""
+    uids = {pod.name: pod.uid for pod in pods}
+    claims = {claim for pod in pods for claim in pod.claims}
     # A ReplicaSet is called after its Deployment and one hash: "web-5d8f…", while "web-api-5d8f…" is another one's.
     replica_set = re.compile(rf"{re.escape(workload.ref.name)}-[a-z0-9]+\Z")
 
     def about(event: ClusterEvent) -> bool:
         if event.object_kind == "Pod":
-            return event.object_name in names
+            # A StatefulSet's pod has the name of the one before it, whose events are no news.
+            uid = uids.get(event.object_name)
+            return uid is not None and (not event.object_uid or event.object_uid == uid)
+        if event.object_kind == "PersistentVolumeClaim":
+            return event.object_name in claims
         if event.object_kind == "ReplicaSet":
             return workload.ref.kind == "Deployment" and bool(replica_set.match(event.object_name))
         return (event.object_kind, event.object_name) == (workload.ref.kind, workload.ref.name)

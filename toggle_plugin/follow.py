@@ -28,6 +28,8 @@ FIRST_PAUSE = 0.25
 """Seconds until the first look without news; each next pause is twice as long, up to LOOK_EVERY."""
 SETTLE = 2.0
 """Seconds that it must stay ready to be believed: without a probe, a container that exits at once is ready first."""
+SETTLE_AFTER_STUCK = 10.0
+"""The same for what was stuck before: between two crashes a container can be ready for a while."""
 PATIENCE = 10.0
 """Seconds that a workload must be stuck without a break before somebody is called."""
 
@@ -92,7 +94,7 @@ class Diagnosis:
             self._log.info("workload=%s diagnosis=failed detail=%r", workload.ref, error.detail or str(error))
             # Whether the last pod is gone could not be asked: "off" would be a guess.
             return replace(status, phase=Phase.STOPPING) if status.phase is Phase.OFF else status
-        return rollout_status(workload, pods, events or ())
+        return rollout_status(workload, pods, events or (), time.time())
 
     async def _permitted(self, what: str, ask: Callable[[], Awaitable[T]]) -> T | None:
         if what in self._refused:
@@ -132,6 +134,9 @@ class Follower:
         self._pace = FIRST_PAUSE
         self._ready_since: float | None = None
         self._stuck_since: float | None = None
+        self._was_stuck = False
+        self._seen: tuple[RolloutStatus, RolloutStatus] | None = None
+        """At the last look at the pods: what the workload alone said, and what it was with them."""
         self._alarmed = False
         self._told: RolloutStatus | None = None
         self.workload: Workload | None = None
@@ -177,7 +182,7 @@ class Follower:
         timeout = self._pace
         self._pace = min(2 * self._pace, LOOK_EVERY)
         if self._ready_since is not None:
-            timeout = max(0.0, self._ready_since + SETTLE - time.monotonic())
+            timeout = max(0.0, self._ready_since + self._settle - time.monotonic())
         news: asyncio.Future[Any] = asyncio.ensure_future(self._news.wait())
         try:
             await asyncio.wait({news, watch}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -209,20 +214,29 @@ class Follower:
         if status.phase is Phase.RUNNING or not (due or status.phase is Phase.OFF):
             return self._keeping_reason(status)
         self._looked = time.monotonic()
-        return await self._diagnosis.of(workload)
+        looked = await self._diagnosis.of(workload)
+        self._seen = status, looked
+        return looked
 
     def _keeping_reason(self, status: RolloutStatus) -> RolloutStatus:
-        """Between two looks, what the pods said last holds, as long as the workload is not ready."""
-        if status.phase is Phase.STARTING and self._stuck_since is not None and self.status is not None:
-            return replace(status, phase=Phase.STUCK, reason=self.status.reason)
-        return status
+        """Between two looks, what the pods said last holds, as long as the workload itself is no further."""
+        if self._seen is None:
+            return status
+        alone, looked = self._seen
+        if alone.phase is not status.phase or (looked.phase, looked.reason) == (alone.phase, alone.reason):
+            return status
+        return replace(status, phase=looked.phase, reason=looked.reason)
 
     def _settled(self, workload: Workload) -> bool:
         if workload.min_ready_seconds > 0 and observed(workload):
             return True  # the cluster itself waited before it said available
         if self._ready_since is None:
             self._ready_since = time.monotonic()
-        return time.monotonic() - self._ready_since >= SETTLE
+        return time.monotonic() - self._ready_since >= self._settle
+
+    @property
+    def _settle(self) -> float:
+        return SETTLE_AFTER_STUCK if self._was_stuck else SETTLE
 
     def _tell(self, status: RolloutStatus) -> None:
         self.status = status
@@ -234,15 +248,21 @@ class Follower:
 
     def _alarm_due(self, status: RolloutStatus) -> bool:
         """Once, when it has been stuck for PATIENCE without a break."""
-        if status.phase is not Phase.STUCK:
+        if not _held_up(status):
             self._stuck_since = None
             return False
+        self._was_stuck = True
         if self._stuck_since is None:
             self._stuck_since = time.monotonic()
         if self._alarmed or time.monotonic() - self._stuck_since < PATIENCE:
             return False
         self._alarmed = True
         return True
+
+
+def _held_up(status: RolloutStatus) -> bool:
+    """Whether something is in its way that does not pass by itself, on its way up or down."""
+    return status.phase is Phase.STUCK or (status.phase is Phase.STOPPING and bool(status.reason))
 
 
 def _gist(status: RolloutStatus | None) -> RolloutStatus | None:

@@ -99,6 +99,7 @@ class Workload:
         replicas: ``status.replicas``: pods that are not terminating.
         updated: pods of the newest template; ready, available: of any template.
         selector: the pods' label selector in query form (``app=web,tier in (a,b)``).
+        scaled_at: when ``spec.replicas`` was last written, in seconds since the epoch; 0 where that is not told.
     """
 
     ref: WorkloadRef
@@ -118,6 +119,7 @@ class Workload:
     min_ready_seconds: int = 0
     update_strategy: str = "RollingUpdate"
     partition: int = 0
+    scaled_at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ class Container:
     Attributes:
         waiting_reason: for example ``ImagePullBackOff``; empty when it is not waiting.
         exit_code, exit_reason: of the current or, failing that, the last termination; None and empty without one.
+        start_message: why its process could not be started; empty for one that ran.
+        memory_limit: as its spec says it (``64Mi``), or nothing.
     """
 
     name: str
@@ -137,11 +141,22 @@ class Container:
     exit_code: int | None = None
     exit_reason: str = ""
     init: bool = False
+    image: str = ""
+    start_message: str = ""
+    memory_limit: str = ""
 
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod of a workload."""
+    """A pod of a workload.
+
+    Attributes:
+        created, delete_by: seconds since the epoch by the cluster's clock; the latter is the end of its grace period,
+            None for a pod that nobody deleted.
+        revision: tells pods of one template from those of another; empty where that is not told by a label.
+        reason, message: of a pod that failed as a whole, for example ``Evicted``.
+        claims: names of the PersistentVolumeClaims that it uses.
+    """
 
     name: str
     phase: str
@@ -149,11 +164,19 @@ class Pod:
     ready: bool
     containers: tuple[Container, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    uid: str = ""
+    created: float = 0.0
+    delete_by: float | None = None
+    finalizers: tuple[str, ...] = ()
+    revision: str = ""
+    reason: str = ""
+    message: str = ""
+    claims: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ClusterEvent:
-    """A core/v1 event about a workload, its ReplicaSet or one of its pods."""
+    """A core/v1 event about a workload, its ReplicaSet, one of its pods or a claim of one."""
 
     object_kind: str
     object_name: str
@@ -163,6 +186,7 @@ class ClusterEvent:
     count: int
     last_seen: float
     """Seconds since the epoch, by the cluster's clock."""
+    object_uid: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,37 +1,41 @@
-"""Where a roll-out stands, by kubectl's own rules, and why it is stuck. Pure: objects in, `RolloutStatus` out.
+"""Where a roll-out stands, by kubectl's own rules. Pure: objects in, `RolloutStatus` out.
 
-The rules are those of ``kubectl rollout status`` (k8s.io/kubectl, pkg/polymorphichelpers/rollout_status.go); the
-reasons come from pods and events first, because a pod says more than its workload, then from conditions.
+The rules are those of ``kubectl rollout status`` (k8s.io/kubectl, pkg/polymorphichelpers/rollout_status.go).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from .models import ClusterEvent, Condition, Container, Phase, Pod, RolloutStatus, Workload
-
-REASON_LENGTH = 200
-FAILED_PROBES = 3
-"""Probe failures that are more than a slow start (kubelet's own default threshold)."""
-CRASHES = 2
-"""Restarts after which a container that is not ready is no slow starter (kubelet waits from the second on)."""
-_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
-_CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
-_VOLUME_EVENTS = frozenset({"FailedMount", "FailedAttachVolume"})
+from .models import ClusterEvent, Phase, Pod, RolloutStatus, Workload
+from .stuck import obstacle, overdue
 
 
 def rollout_status(
-    workload: Workload, pods: Sequence[Pod] | None = None, events: Sequence[ClusterEvent] = ()
+    workload: Workload,
+    pods: Sequence[Pod] | None = None,
+    events: Sequence[ClusterEvent] = (),
+    now: float | None = None,
 ) -> RolloutStatus:
-    """The state of `workload`; `pods` is None where they were not, or may not be, looked at."""
+    """The state of `workload`, and what keeps it from another one.
+
+    Args:
+        pods: None where they were not, or may not be, looked at.
+        now: seconds since the epoch; None to leave out what only a clock can tell.
+    """
     if workload.desired == 0:
-        return _status(workload, Phase.OFF if _gone(workload, pods) else Phase.STOPPING)
-    reason = stuck_reason(workload, pods or (), events)
-    if reason:
-        return _status(workload, Phase.STUCK, reason)
+        return _status(workload, Phase.OFF) if _gone(workload, pods) else _stopping(workload, pods, now)
     waiting = waiting_for(workload)
-    return _status(workload, Phase.STARTING if waiting else Phase.RUNNING, waiting)
+    if not waiting:
+        return _status(workload, Phase.RUNNING)
+    found = obstacle(workload, pods or (), events, now)
+    if found is None:
+        return _status(workload, Phase.STARTING, waiting)
+    return _status(workload, Phase.STUCK if found.lasting else Phase.STARTING, found.reason)
+
+
+def _stopping(workload: Workload, pods: Sequence[Pod] | None, now: float | None) -> RolloutStatus:
+    return _status(workload, Phase.STOPPING, overdue(pods or (), now))
 
 
 def observed(workload: Workload) -> bool:
@@ -85,79 +89,3 @@ def _finished(pod: Pod) -> bool:
 def _status(workload: Workload, phase: Phase, reason: str = "") -> RolloutStatus:
     # Counts of an older spec would be lies, but the pods they count are there all the same.
     return RolloutStatus(phase, workload.desired, workload.ready, workload.available, reason)
-
-
-def stuck_reason(workload: Workload, pods: Iterable[Pod], events: Sequence[ClusterEvent]) -> str:
-    """Why `workload` will not come up by itself, as one plain sentence part, or nothing."""
-    if observed(workload) and not waiting_for(workload):
-        return ""
-    for pod in pods:
-        if not pod.terminating and (reason := _pod_reason(pod, events)):
-            return reason
-    return _condition_reason(workload) if observed(workload) else ""
-
-
-def _pod_reason(pod: Pod, events: Sequence[ClusterEvent]) -> str:
-    for container in pod.containers:
-        if reason := _container_reason(pod, container):
-            return reason
-    if unschedulable := _condition(pod.conditions, "PodScheduled", "False"):
-        return _because(f"pod {pod.name} has no node", unschedulable.message) if unschedulable.message else ""
-    about = [event for event in events if event.object_name == pod.name and event.type == "Warning"]
-    for event in about:
-        if event.reason in _VOLUME_EVENTS and pod.phase == "Pending":
-            return _because(f"pod {pod.name} waits for a volume", event.message)
-        if event.reason == "Unhealthy" and pod.phase == "Running" and not pod.ready and event.count >= FAILED_PROBES:
-            return _because(f"pod {pod.name} runs but fails its probe ({event.count} times)", event.message)
-    return ""
-
-
-def _container_reason(pod: Pod, container: Container) -> str:
-    where = f"{'init ' if container.init else ''}container {container.name} of pod {pod.name}"
-    if container.waiting_reason in _IMAGE:
-        return _because(f"{where} cannot get its image ({container.waiting_reason})", container.waiting_message)
-    if container.waiting_reason in _CONFIG:
-        return _because(f"{where} cannot be created ({container.waiting_reason})", container.waiting_message)
-    if container.exit_reason == "OOMKilled" and not container.ready and container.restarts:
-        return f"{where} ran out of memory ({_restarts(container)})"
-    if _crashing(container):
-        return f"{where} keeps ending with {_exit(container)} ({_restarts(container)})"
-    return ""
-
-
-def _crashing(container: Container) -> bool:
-    """Whether it keeps ending, also in the moments between, when it runs again and is not ready yet."""
-    again = container.restarts >= CRASHES and container.exit_code is not None and not container.ready
-    return again or container.waiting_reason == "CrashLoopBackOff"
-
-
-def _because(what: str, message: str) -> str:
-    text = shorten(message)
-    return f"{what}: {text}" if text else what
-
-
-def _exit(container: Container) -> str:
-    return "an error" if container.exit_code is None else f"exit code {container.exit_code}"
-
-
-def _restarts(container: Container) -> str:
-    return f"{container.restarts} restart{'' if container.restarts == 1 else 's'}"
-
-
-def _condition_reason(workload: Workload) -> str:
-    if failure := _condition(workload.conditions, "ReplicaFailure", "True"):
-        return _because("its pods cannot be created", failure.message)
-    progressing = _condition(workload.conditions, "Progressing", "False")
-    if progressing and progressing.reason == "ProgressDeadlineExceeded":
-        return "it made no progress within its progress deadline"
-    return ""
-
-
-def _condition(conditions: Iterable[Condition], kind: str, status: str) -> Condition | None:
-    return next((item for item in conditions if item.type == kind and item.status == status), None)
-
-
-def shorten(message: str) -> str:
-    """`message` on one line, its end cut where it is long, without URLs' queries (they can hold tokens)."""
-    text = re.sub(r"(https?://[^\s?\"]+)\?[^\s\"]*", r"\1", " ".join(message.split())).rstrip(".")
-    return text if len(text) <= REASON_LENGTH else text[: REASON_LENGTH - 1].rstrip() + "…"

@@ -11,7 +11,7 @@ from typing import Any
 
 from mautrix.client import Client
 
-from toggle_plugin.models import Container, Pod, Requester, Trust, Workload, WorkloadRef
+from toggle_plugin.models import ClusterEvent, Container, Pod, Requester, Trust, Workload, WorkloadRef
 from toggle_plugin.reach import Reach
 from toggle_plugin.settings import Settings, Target
 
@@ -48,6 +48,11 @@ def pod(*containers: Container, **changes: Any) -> Pod:
 def container(**changes: Any) -> Container:
     """A container that is not ready and was never restarted, but for `changes`."""
     return replace(Container("app", ready=False, restarts=0), **changes)
+
+
+def event(reason: str, message: str, **changes: Any) -> ClusterEvent:
+    """A warning about the pod web-1 that was seen once, but for `changes`."""
+    return replace(ClusterEvent("Pod", "web-1", "Warning", reason, message, 1, 0.0), **changes)
 
 
 def requester(user: str = ALICE, **changes: Any) -> Requester:

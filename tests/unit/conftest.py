@@ -98,6 +98,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "LOOK_EVERY", 0.1)
     monkeypatch.setattr(follow, "FIRST_PAUSE", 0.02)
     monkeypatch.setattr(follow, "SETTLE", 0.1)
+    monkeypatch.setattr(follow, "SETTLE_AFTER_STUCK", 0.1)
     monkeypatch.setattr(follow, "PATIENCE", 0.5)
     monkeypatch.setattr(api_transport, "BACKOFF", 0.01)
     monkeypatch.setattr(api_watch, "SHORTEST_PAUSE", 0.02)

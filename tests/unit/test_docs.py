@@ -43,6 +43,7 @@ PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSIT
 SPEAKING = (
     *("access", "api_failures", "api_requests", "api_transport", "bot", "config", "connection", "credentials"),
     *("errors", "render", "rollout", "settings", "toggle", "workloads", "trust", "sync", "membership"),
+    *("stuck", "stuck_pod", "shorten"),
 )
 """The modules whose texts reach people."""
 NEVER_SHOWN = (
@@ -276,6 +277,7 @@ def test_every_column_and_every_outcome_of_the_audit_is_documented() -> None:
         (README, f"than {answers.CALL_AFTER:.0f} s"),
         (README, f"stuck for {follow.PATIENCE:.0f} s"),
         (README, f"{follow.SETTLE:.0f} seconds later"),
+        (README, f"{follow.SETTLE_AFTER_STUCK:.0f} if it was stuck"),
         (README, f"The last {store.KEEP_ROWS:,} commands"),
         (OPERATIONS, f"within {connection.ANSWER_WITHIN:.0f} s"),
         (OPERATIONS, f"holds for {connection.ASK_EVERY:.0f} seconds"),
