@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from .managers import last_scaled_by
 from .models import ClusterEvent, Condition, Container, Pod, Workload, WorkloadRef
 
 Json = Mapping[str, Any]
@@ -40,6 +41,7 @@ def parse_workload(ref: WorkloadRef, obj: Json) -> Workload:
         update_strategy=strategy.get("type", "RollingUpdate"),
         partition=_count(strategy.get("rollingUpdate") or {}, "partition"),
         scaled_at=_scaled_at(metadata),
+        scaled_by=last_scaled_by(metadata.get("managedFields") or ()),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .api_failures import Asked
+from .managers import OURS
 from .models import WorkloadRef
 
 PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets"}
@@ -15,6 +16,8 @@ WATCH_SECONDS = 30
 """How long one stream lasts: short, so that a connection that died silently is noticed."""
 POD_LIMIT = 200
 EVENT_PAGE = 500
+_AS_US = {"fieldManager": OURS}
+"""So that our writes are told from those of others."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ def patch_scale(ref: WorkloadRef, replicas: int) -> Request:
         "PATCH",
         f"{_collection(ref)}/{ref.name}/scale",
         Asked("patch", f"{PLURALS[ref.kind]}/scale", ref),
-        body={"spec": {"replicas": replicas}},
+        _AS_US,
+        {"spec": {"replicas": replicas}},
         # The client's own choice of a patch type has changed with its versions.
         content_type="application/merge-patch+json",
     )

@@ -100,6 +100,7 @@ class Workload:
         updated: pods of the newest template; ready, available: of any template.
         selector: the pods' label selector in query form (``app=web,tier in (a,b)``).
         scaled_at: when ``spec.replicas`` was last written, in seconds since the epoch; 0 where that is not told.
+        scaled_by: the field manager that wrote `desired` last; empty where that is not known.
     """
 
     ref: WorkloadRef
@@ -120,6 +121,7 @@ class Workload:
     update_strategy: str = "RollingUpdate"
     partition: int = 0
     scaled_at: float = 0.0
+    scaled_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -305,7 +307,7 @@ class Outcome:
 
     Attributes:
         before, after: ``spec.replicas``; None where it is not known.
-        by: who superseded it.
+        by: who superseded it (a Matrix ID), or who set another count, as far as that is known.
         error: set when `result` is FAILED.
     """
 

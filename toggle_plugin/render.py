@@ -98,10 +98,14 @@ def _ending(end: Outcome, prefix: str) -> str:
     if end.result is Result.SUPERSEDED:
         return f". A newer command of {escape(end.by)} took over; I follow that one."
     if end.result is Result.CHANGED:
-        return f". Somebody else set it to {end.after} meanwhile, so I stopped following."
+        return f". {_somebody(end.by)} set it to {end.after} meanwhile, so I stopped following."
     return (
         f". I followed it for {_seconds(end.seconds)} and stop now; ask {_code(prefix + 'status')} for how it stands."
     )
+
+
+def _somebody(who: str) -> str:
+    return f"Somebody else ({escape(who)})" if who else "Somebody else"
 
 
 def call(end: Outcome, prefix: str = "") -> str:

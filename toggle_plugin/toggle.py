@@ -15,6 +15,7 @@ from typing import Protocol
 
 from .errors import ClusterError, TimedOut, Unavailable, Unreachable
 from .follow import Cluster, Diagnosis, End, Follower, Following, Report
+from .managers import called
 from .models import Intent, Outcome, Phase, Result, Right, RolloutStatus, Verb, Workload, WorkloadRef
 from .settings import Target
 
@@ -195,7 +196,8 @@ class ToggleService:
         end = await follower.follow(self._rollout_timeout())
         outcome = replace(task.outcome, result=_RESULTS[end], status=follower.status, by=task.following.successor)
         if end is End.CHANGED and follower.workload is not None:
-            return replace(outcome, after=follower.workload.desired)
+            by = called(follower.workload.scaled_by, workload.ref.kind)
+            return replace(outcome, after=follower.workload.desired, by=by)
         return outcome
 
     async def _write(self, cluster: Workloads, task: _Toggle, workload: Workload) -> Plan:

@@ -42,7 +42,7 @@ PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSIT
 
 SPEAKING = (
     *("access", "api_failures", "api_requests", "api_transport", "bot", "config", "connection", "credentials"),
-    *("errors", "render", "rollout", "settings", "toggle", "workloads", "trust", "sync", "membership"),
+    *("errors", "render", "rollout", "settings", "toggle", "workloads", "trust", "sync", "membership", "managers"),
     *("stuck", "stuck_pod", "shorten"),
 )
 """The modules whose texts reach people."""

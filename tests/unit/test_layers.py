@@ -41,7 +41,7 @@ ROWS = (
     {"toggle", "follow"},
     {*CLUSTER, "store", "migrations"},
     {"tasks"},
-    {"access", "rollout", "stuck", "stuck_pod", "shorten", "render", "settings", "grammar"},
+    {"access", "rollout", "stuck", "stuck_pod", "shorten", "render", "settings", "grammar", "managers"},
     {"models", "errors"},
 )
 """From top to bottom; a module imports from its own row and those below it."""

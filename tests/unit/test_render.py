@@ -116,6 +116,10 @@ LINE = "🟢 **web** is running (desired 1, ready 1, available 1)"
             f"{LINE}. Somebody else set it to 3 meanwhile, so I stopped following.",
         ),
         (
+            ended(Result.CHANGED, after=3, by="Argo CD"),
+            f"{LINE}. Somebody else (Argo CD) set it to 3 meanwhile, so I stopped following.",
+        ),
+        (
             ended(Result.TIMED_OUT, seconds=300.0, status=STUCK),
             f"{STUCK_LINE}. I followed it for 5m and stop now; ask `status` for how it stands.",
         ),

@@ -122,11 +122,13 @@ async def test_what_was_begun_and_may_not_go_on_is_never_called_not_executed(
 async def test_what_was_written_and_set_back_by_somebody_else_is_not_written_again(
     room: Room, cluster: SimulatedCluster
 ) -> None:
+    cluster.scale("games", "web", 1)
+    cluster.scale("games", "web", 0)
     event = await room.intended("start web")
     await room.store.wrote(event)
     await room.restart()
     assert cluster.asked("PATCH") == []
-    assert "Somebody else set it to 0 meanwhile" in room.homeserver.bodies[-1]
+    assert "Somebody else (kubectl) set it to 0 meanwhile" in room.homeserver.bodies[-1]
     assert await room.outcomes() == [("start", str(WEB), "changed by others")]
 
 

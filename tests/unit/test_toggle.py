@@ -301,7 +301,7 @@ async def test_a_count_that_somebody_else_sets_meanwhile_ends_the_following(
     await reached(lambda: bool(use.news))
     cluster.scale("games", "web", 2)
     outcome = await starting
-    assert (outcome.result, outcome.before, outcome.after) == (Result.CHANGED, 0, 2)
+    assert (outcome.result, outcome.before, outcome.after, outcome.by) == (Result.CHANGED, 0, 2, "kubectl")
     assert outcome.status is not None
     assert outcome.status.desired == 2
     assert not outcome.as_asked

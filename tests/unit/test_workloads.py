@@ -140,6 +140,7 @@ async def test_scaling_is_a_merge_patch_of_the_scale_subresource(
     assert patch.path == SCALE
     assert patch.content_type == "application/merge-patch+json"
     assert json.loads(patch.body) == {"spec": {"replicas": 3}}
+    assert patch.query == {"fieldManager": "maubot-k8s-toggle"}
     assert patch.user_agent == "maubot-k8s-toggle"
     assert cluster.replicas("Deployment", "demo", "web") == 3
 
@@ -154,6 +155,13 @@ async def test_scaling_to_what_it_is_changes_nothing(api: KubernetesWorkloads, c
     before = cluster.workload("StatefulSet", "demo", "db")
     await api.scale(DB, 2)
     assert cluster.workload("StatefulSet", "demo", "db") == before
+
+
+async def test_who_scaled_last_is_known(api: KubernetesWorkloads, cluster: SimulatedCluster) -> None:
+    await api.scale(WEB, 3)
+    assert (await api.get(WEB)).scaled_by == "maubot-k8s-toggle"
+    cluster.scale("demo", "web", 2)
+    assert (await api.get(WEB)).scaled_by == "kubectl"
 
 
 # Explaining

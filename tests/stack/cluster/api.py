@@ -96,7 +96,7 @@ class ApiServer:
         key = (wanted.resource, wanted.namespace, wanted.name)
         if wanted.resource == SECRETS:
             return changes.write_secret(self._store, *key, new, dry_run=_is_dry_run(request.query))
-        return changes.write_workload(self._store, *key, new)
+        return changes.write_workload(self._store, *key, new, _manager(request))
 
     def _get(self, request: web.BaseRequest, wanted: ResourceRequest) -> Json:
         form = asked_form(request.headers.get("Accept", ""), request.query)
@@ -129,9 +129,9 @@ class ApiServer:
         if wanted.verb == "patch":
             patch = changes.parse_patch(request.content_type, body)
             # A merge patch is applied to the newest object: only a version that it names itself can conflict.
-            return changes.write_scale(self._store, *key, changes.merge(scale, patch))
+            return changes.write_scale(self._store, *key, changes.merge(scale, patch), _manager(request))
         if wanted.verb == "update":
-            return changes.write_scale(self._store, *key, changes.parse_object(body))
+            return changes.write_scale(self._store, *key, changes.parse_object(body), _manager(request))
         raise errors.method_not_allowed()
 
 
@@ -141,6 +141,11 @@ def _is_dry_run(query: Mapping[str, str]) -> bool:
         problem = f'Unsupported value: "{query["dryRun"]}": supported values: "All"'
         raise errors.invalid("PatchOptions", "meta.k8s.io", "", "dryRun", problem)
     return "dryRun" in query
+
+
+def _manager(request: web.BaseRequest) -> str:
+    """The name of whoever writes: as they say, or what their User-Agent begins with."""
+    return request.query.get("fieldManager") or request.headers.get("User-Agent", "").split("/")[0]
 
 
 def _json(document: Json, status: int = 200) -> web.Response:

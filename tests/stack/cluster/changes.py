@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from . import errors
+from .managed_fields import Writer
 from .resources import Json, Resource
 from .store import ObjectStore
 
@@ -50,13 +51,13 @@ def merge(target: Any, patch: Any) -> Any:
     return merged
 
 
-def write_workload(store: ObjectStore, resource: Resource, namespace: str, name: str, new: Json) -> Json:
-    """Put `new` in place of a workload; its status stays what the controller wrote."""
+def write_workload(store: ObjectStore, resource: Resource, namespace: str, name: str, new: Json, manager: str) -> Json:
+    """Put `new` in place of a workload, as the field manager `manager`; its status stays what the controller wrote."""
     old = store.get(resource, namespace, name)
     _check_version(resource, old, new)
     _check_replicas(resource.kind, resource.group, name, new.get("spec", {}).get("replicas", 1))
     metadata = {**new["metadata"], "namespace": namespace, "name": name}
-    return store.replace(resource, {**new, "metadata": metadata, "status": old["status"]})
+    return store.replace(resource, {**new, "metadata": metadata, "status": old["status"]}, Writer(manager))
 
 
 def read_scale(resource: Resource, workload: Json) -> Json:
@@ -75,14 +76,14 @@ def read_scale(resource: Resource, workload: Json) -> Json:
     }
 
 
-def write_scale(store: ObjectStore, resource: Resource, namespace: str, name: str, scale: Json) -> Json:
-    """Take over the wanted count of a whole Scale object; a missing one is zero."""
+def write_scale(store: ObjectStore, resource: Resource, namespace: str, name: str, scale: Json, manager: str) -> Json:
+    """Take over the wanted count of a whole Scale object, as the field manager `manager`; a missing one is zero."""
     workload = store.get(resource, namespace, name)
     _check_version(resource, workload, scale)
     replicas = scale.get("spec", {}).get("replicas", 0)
     _check_replicas("Scale", "autoscaling", name, replicas)
     workload["spec"]["replicas"] = replicas
-    return read_scale(resource, store.replace(resource, workload))
+    return read_scale(resource, store.replace(resource, workload, Writer(manager, "scale")))
 
 
 def write_secret(

@@ -20,6 +20,7 @@ from .behaviour import Behaviour
 from .certificates import write_certificates
 from .controller import Controllers
 from .faults import Fault, Faults, RequestRecord
+from .managed_fields import Writer
 from .resources import EVENTS, NAMESPACES, PODS, SECRETS, WORKLOADS, Json
 from .store import ObjectStore
 from .workload_objects import new_workload
@@ -161,7 +162,7 @@ class SimulatedCluster:
         self._ensure_namespace(namespace)
         workload = new_workload(resource, namespace, name, replicas, image)
         workload["spec"].update(spec or {})
-        self._store.add(resource, workload)
+        self._store.add(resource, workload, Writer("kubectl-create"))
         chosen = Behaviour(**{**vars(behaviour or self._behaviour), **changes})
         self._controllers.adopt(resource, namespace, name, chosen)
 
@@ -210,15 +211,22 @@ class SimulatedCluster:
         """All events of a namespace."""
         return self._store.list(EVENTS, namespace)
 
-    def scale(self, namespace: str, name: str, replicas: int, kind: str = "Deployment") -> None:
-        """Scale as somebody else: no request, no authorization."""
-        self.change(namespace, name, {"replicas": replicas}, kind)
+    def scale(
+        self, namespace: str, name: str, replicas: int, kind: str = "Deployment", manager: str = "kubectl"
+    ) -> None:
+        """Scale as somebody else, the field manager `manager`: no request, no authorization."""
+        self._change(namespace, name, {"replicas": replicas}, kind, Writer(manager, "scale"))
 
-    def change(self, namespace: str, name: str, spec: Json, kind: str = "Deployment") -> None:
+    def change(
+        self, namespace: str, name: str, spec: Json, kind: str = "Deployment", manager: str = "kubectl-edit"
+    ) -> None:
         """Set fields of a workload's spec as somebody else."""
+        self._change(namespace, name, spec, kind, Writer(manager))
+
+    def _change(self, namespace: str, name: str, spec: Json, kind: str, writer: Writer) -> None:
         workload = self.workload(kind, namespace, name)
         workload["spec"].update(spec)
-        self._store.replace(WORKLOADS[kind], workload)
+        self._store.replace(WORKLOADS[kind], workload, writer)
 
     def delete(self, namespace: str, name: str, kind: str = "Deployment") -> None:
         """Delete a workload as somebody else; its pods go after it."""

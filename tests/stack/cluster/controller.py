@@ -11,6 +11,7 @@ from . import pod_objects
 from .behaviour import Behaviour, Outcome
 from .event_objects import record_event
 from .kubelet import PodLife
+from .managed_fields import Writer
 from .resources import DEPLOYMENTS, PODS, Json, Resource
 from .store import Change, ObjectStore
 from .workload_objects import (
@@ -22,6 +23,7 @@ from .workload_objects import (
     template_hash,
 )
 
+STATUS = Writer("kube-controller-manager", "status")
 Key = tuple[Resource, str, str]
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -218,7 +220,7 @@ class WorkloadController:
             if counts.updated == counts.replicas == desired(workload):
                 self._current_revision = revision(workload)
             status = statefulset_status(workload, counts, self._current_revision)
-        self._store.replace(self._key[0], {**workload, "status": status})
+        self._store.replace(self._key[0], {**workload, "status": status}, STATUS)
 
     def _counts(self, workload: Json) -> Counts:
         pods = self._pods()

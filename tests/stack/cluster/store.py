@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from . import errors
+from .managed_fields import Writer, updated
 from .resources import Json, Resource
 
 
@@ -67,8 +68,8 @@ class ObjectStore:
         )
         return [copy.deepcopy(self._objects[key]) for key in keys]
 
-    def add(self, resource: Resource, obj: Json) -> Json:
-        """Create `obj`; raises ApiError 409 where it exists."""
+    def add(self, resource: Resource, obj: Json, writer: Writer | None = None) -> Json:
+        """Create `obj`; raises ApiError 409 where it exists. `writer` then owns all of it."""
         key = self._key(resource, obj)
         if key in self._objects:
             raise errors.already_exists(resource, key[2])
@@ -76,22 +77,30 @@ class ObjectStore:
         new["metadata"].update(uid=str(uuid.uuid4()), creationTimestamp=timestamp())
         if resource.scalable:
             new["metadata"]["generation"] = 1
+        if writer is not None:
+            new["metadata"]["managedFields"] = updated((), {"metadata": {}}, new, writer, timestamp())
         return self._write(key, "ADDED", new, None)
 
-    def replace(self, resource: Resource, obj: Json) -> Json:
-        """Write `obj` over what is there; a changed spec raises the generation, an equal object changes nothing."""
+    def replace(self, resource: Resource, obj: Json, writer: Writer | None = None) -> Json:
+        """Write `obj` over what is there; a changed spec raises the generation, an equal object changes nothing.
+
+        What changes is then owned by `writer`; without one, ownership stays as it is.
+        """
         key = self._key(resource, obj)
         old = self._objects.get(key)
         if old is None:
             raise errors.not_found(resource, key[2])
         new = copy.deepcopy(obj)
-        for field in ("uid", "creationTimestamp", "resourceVersion", "generation"):
+        for field in ("uid", "creationTimestamp", "resourceVersion", "generation", "managedFields"):
             if field in old["metadata"]:
                 new["metadata"][field] = old["metadata"][field]
         if new == old:
             return new
         if resource.scalable and new["spec"] != old["spec"]:
             new["metadata"]["generation"] = old["metadata"]["generation"] + 1
+        if writer is not None:
+            managed = old["metadata"].get("managedFields", ())
+            new["metadata"]["managedFields"] = updated(managed, old, new, writer, timestamp())
         return self._write(key, "MODIFIED", new, old)
 
     def delete(self, resource: Resource, namespace: str, name: str) -> Json:
