@@ -455,7 +455,7 @@ async def test_a_patch_that_names_an_old_version_is_a_conflict(cluster: Simulate
     ("body", "kind", "code", "reason"),
     [
         ({"spec": {"replicas": -1}}, MERGE, 422, "Invalid"),
-        ({"spec": {"replicas": "two"}}, MERGE, 400, "BadRequest"),
+        ({"spec": {"replicas": "two"}}, MERGE, 422, "Invalid"),
         ("{", MERGE, 400, "BadRequest"),
         ({"spec": {"replicas": 1}}, "application/json", 415, "UnsupportedMediaType"),
         ({"spec": {"replicas": 1}}, "application/json-patch+json", 415, "UnsupportedMediaType"),

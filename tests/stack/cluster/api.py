@@ -19,6 +19,8 @@ from .tables import asked_form, table
 from .watches import Watches
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+KIND = ("kind", "apiVersion")
+"""What the objects of a list leave to the list to say."""
 HEALTH = ("/healthz", "/livez", "/readyz")
 
 
@@ -116,7 +118,7 @@ class ApiServer:
             "kind": f"{wanted.resource.kind}List",
             "apiVersion": wanted.resource.api_version,
             "metadata": {"resourceVersion": version},
-            "items": items,
+            "items": [{key: value for key, value in obj.items() if key not in KIND} for obj in items],
         }
 
     def _scale(self, request: web.BaseRequest, wanted: ResourceRequest, body: str) -> Json:
@@ -172,6 +174,9 @@ def _strike(request: web.BaseRequest, fault: Fault) -> web.Response:
     status = fault.status or 200
     headers = {} if fault.retry_after is None else {"Retry-After": f"{fault.retry_after:g}"}
     body = fault.body
+    if body is None and status == 429:
+        # Turned away by priority and fairness, before anything knows how to word a Status.
+        return web.Response(text="Too many requests, please try again later.", status=status, headers=headers)
     if body is None:
         error = errors.ApiError(status, _REASONS.get(status, "InternalError"), f"a fault of the test: {status}")
         body = json.dumps(error.status())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .errors import ApiError
+from .errors import ApiError, invalid
 from .resources import Json
 
 ANY = ("*",)
@@ -97,7 +97,10 @@ def _where(namespace: str) -> str:
 
 def review(authorization: Authorization, asked: Json) -> Json:
     """Answer a SelfSubjectAccessReview."""
-    wanted = asked.get("spec", {}).get("resourceAttributes", {})
+    wanted = asked.get("spec", {}).get("resourceAttributes")
+    if wanted is None:
+        problem = "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        raise invalid("", "authorization.k8s.io", "", "spec", problem)
     resource = "/".join(part for part in (wanted.get("resource", ""), wanted.get("subresource", "")) if part)
     attributes = Attributes(
         wanted.get("verb", ""), wanted.get("group", ""), resource, wanted.get("namespace", ""), wanted.get("name", "")

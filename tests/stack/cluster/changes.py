@@ -17,6 +17,7 @@ MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 # What the real server would take for a built-in kind, less what is not simulated (JSON patch, apply).
 ACCEPTED_PATCHES = (MERGE_PATCH, STRATEGIC_MERGE_PATCH)
+INT32 = 2**31 - 1
 _DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
 
@@ -124,8 +125,9 @@ def _check_version(resource: Resource, old: Json, new: Json) -> None:
 
 
 def _check_replicas(kind: str, group: str, name: str, replicas: object) -> None:
-    if not isinstance(replicas, int) or isinstance(replicas, bool):
-        raise errors.bad_request(f"json: cannot unmarshal into Go struct field {kind}Spec.spec.replicas of type int32")
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas > INT32:
+        problem = f"json: cannot unmarshal into Go struct field {kind}Spec.spec.replicas of type int32"
+        raise errors.invalid("", "", "", "patch", f"Invalid value: {problem}")
     if replicas < 0:
         problem = f"Invalid value: {replicas}: must be greater than or equal to 0"
         raise errors.invalid(kind, group, name, "spec.replicas", problem)

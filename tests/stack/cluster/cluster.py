@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from aiohttp import web
 
 from .api import ApiServer
@@ -20,6 +19,7 @@ from .behaviour import Behaviour
 from .certificates import write_certificates
 from .controller import Controllers
 from .faults import Fault, Faults, RequestRecord
+from .kubeconfigs import write_kubeconfig
 from .managed_fields import Writer
 from .resources import EVENTS, NAMESPACES, PODS, SECRETS, WORKLOADS, Json
 from .store import ObjectStore
@@ -102,19 +102,7 @@ class SimulatedCluster:
 
     def write_kubeconfig(self, path: Path, **changes: Any) -> Path:
         """Write a kubeconfig (mode 0600) with the token and the CA; `changes` go into its cluster entry."""
-        cluster = {"server": self.url, "certificate-authority": str(self.ca_file), **changes}
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "simulated", "cluster": cluster}],
-            "users": [{"name": "simulated", "user": {"token": self.token}}],
-            "contexts": [{"name": "simulated", "context": {"cluster": "simulated", "user": "simulated"}}],
-            "current-context": "simulated",
-        }
-        path.touch(mode=0o600)
-        path.chmod(0o600)
-        path.write_text(yaml.safe_dump(document))
-        return path
+        return write_kubeconfig(path, "simulated", self.url, self.ca_file, self.token, **changes)
 
     def service_account(self, directory: Path) -> dict[str, str]:
         """Write ``token``, ``ca.crt`` and ``namespace`` as a pod has them; returns the environment beside them."""

@@ -139,10 +139,15 @@ class WorkloadController:
 
     def _pods(self) -> list[Json]:
         """The pods that are not terminating, oldest first."""
-        _, namespace, name = self._key
-        pods = [pod for pod in self._store.list(PODS, namespace) if pod["metadata"]["labels"].get("app") == name]
-        alive = [pod for pod in pods if not pod_objects.is_terminating(pod)]
+        alive = [pod for pod in self._all_pods() if not pod_objects.is_terminating(pod)]
         return sorted(alive, key=lambda pod: self._born[pod["metadata"]["name"]])
+
+    def _terminating(self) -> list[Json]:
+        return [pod for pod in self._all_pods() if pod_objects.is_terminating(pod)]
+
+    def _all_pods(self) -> list[Json]:
+        _, namespace, name = self._key
+        return [pod for pod in self._store.list(PODS, namespace) if pod["metadata"]["labels"].get("app") == name]
 
     def _reconcile(self, workload: Json) -> None:
         self._failure = ""
@@ -194,7 +199,7 @@ class WorkloadController:
     def _create(self, workload: Json, name: str, *, started: bool = False) -> Json:
         self._born[name] = len(self._born)
         created = self._store.add(PODS, pod_objects.new_pod(self._key[0], workload, name))
-        life = PodLife(self._store, self._key[1], name, lambda: self.behaviour)
+        life = PodLife(self._store, created, lambda: self.behaviour)
         self._spawn(life.run(started=started))
         return created
 
@@ -226,7 +231,8 @@ class WorkloadController:
         pods = self._pods()
         ready = [pod for pod in pods if pod_objects.is_ready(pod)]
         updated = [pod for pod in pods if self._is_updated(workload, pod)]
-        return Counts(len(pods), len(updated), len(ready), self._count_available(workload, ready))
+        available = self._count_available(workload, ready)
+        return Counts(len(pods), len(updated), len(ready), available, len(self._terminating()))
 
     def _count_available(self, workload: Json, ready: list[Json]) -> int:
         """A pod is available once it has been ready for ``minReadySeconds``."""

@@ -15,10 +15,11 @@ from .store import ObjectStore
 class PodLife:
     """Moves one pod of the store on as its workload's behaviour says; a changed behaviour counts at the next step."""
 
-    def __init__(self, store: ObjectStore, namespace: str, name: str, behaviour: Callable[[], Behaviour]) -> None:
+    def __init__(self, store: ObjectStore, pod: Json, behaviour: Callable[[], Behaviour]) -> None:
         self._store = store
-        self._namespace = namespace
-        self._name = name
+        self._namespace = pod["metadata"]["namespace"]
+        self._name = pod["metadata"]["name"]
+        self._uid = pod["metadata"]["uid"]
         self._behaviour = behaviour
 
     async def run(self, *, started: bool) -> None:
@@ -128,7 +129,9 @@ class PodLife:
             record_event(self._store, pod, reason, message, warning=warning, source=source)
 
     def _pod(self) -> Json | None:
-        return self._store.find(PODS, self._namespace, self._name)
+        """It, as long as it is there: of a StatefulSet's pods the next one has the same name."""
+        pod = self._store.find(PODS, self._namespace, self._name)
+        return pod if pod is not None and pod["metadata"]["uid"] == self._uid else None
 
     def _spec(self) -> Json:
         pod = self._pod()

@@ -13,6 +13,7 @@ Matches = Callable[[Json], bool]
 _SPLIT = re.compile(r",(?![^(]*\))")
 _SET = re.compile(r"^(?P<key>\S+)\s+(?P<operator>in|notin)\s+\((?P<values>[^)]*)\)$")
 _EQUAL = re.compile(r"^(?P<key>[^=!\s]+)\s*(?P<operator>==|=|!=)\s*(?P<value>.*)$")
+_LABEL_VALUE = re.compile(r"[-._a-zA-Z0-9]*")
 
 
 def matcher(resource: Resource, query: Mapping[str, str]) -> Matches:
@@ -43,6 +44,8 @@ def _label(term: str) -> Matches:
         return lambda obj: (_labels(obj).get(in_set["key"]) in values) is wanted
     equal = _EQUAL.match(term)
     if equal:
+        if not _LABEL_VALUE.fullmatch(equal["value"]):
+            raise errors.bad_request(f"unable to parse requirement: found '{equal['value']}', expected: identifier")
         wanted = equal["operator"] != "!="
         return lambda obj: (_labels(obj).get(equal["key"]) == equal["value"]) is wanted
     return lambda obj: (term.lstrip("!") in _labels(obj)) is not term.startswith("!")

@@ -21,7 +21,7 @@ def new_workload(resource: Resource, namespace: str, name: str, replicas: int, i
         limits = {"maxUnavailable": "25%", "maxSurge": "25%"}
         spec.update(strategy={"type": "RollingUpdate", "rollingUpdate": limits}, progressDeadlineSeconds=600)
     else:
-        update = {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}
+        update = {"type": "RollingUpdate", "rollingUpdate": {"partition": 0, "maxUnavailable": 1}}
         spec.update(serviceName=name, podManagementPolicy="OrderedReady", updateStrategy=update)
     spec["revisionHistoryLimit"] = 10
     return {"metadata": {"name": name, "namespace": namespace, "labels": labels}, "spec": spec, "status": {}}
@@ -41,16 +41,17 @@ def desired(workload: Json) -> int:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many of a workload's pods are what; terminating ones count nowhere."""
+    """How many of a workload's pods are what; the terminating ones are among no others."""
 
     replicas: int
     updated: int
     ready: int
     available: int
+    terminating: int
 
 
 def deployment_status(workload: Json, counts: Counts, failure: str, deadline_passed: bool) -> Json:
-    """Status of a Deployment whose newest spec was observed; counts of zero are left out, as the real type does."""
+    """Status of a Deployment whose newest spec was observed; as in the real type, zeros are left out but for one."""
     wanted = desired(workload)
     written: Json = {
         "replicas": counts.replicas,
@@ -60,6 +61,7 @@ def deployment_status(workload: Json, counts: Counts, failure: str, deadline_pas
         "unavailableReplicas": max(0, max(wanted, counts.replicas) - counts.available),
     }
     status = {key: value for key, value in written.items() if value}
+    status["terminatingReplicas"] = counts.terminating
     status["observedGeneration"] = workload["metadata"]["generation"]
     conditions = [_available(wanted, counts), _progressing(workload, counts, deadline_passed)]
     if failure:

@@ -1,0 +1,140 @@
+"""A real cluster under the contract: the node of tests/cluster, or the one that KUBECONFIG_FOR_TESTS names."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.cluster import Cluster, Manifest, Namespace
+from tests.cluster.node import control
+from tests.cluster.node.layout import Layout
+from tests.cluster.release import workload
+from tests.cluster.rights import account
+from tests.stack.cluster import PolicyRule
+
+from .client import Access, Client
+from .server import Server
+
+RBAC = "rbac.authorization.k8s.io"
+EVERYTHING = PolicyRule()
+FLOW_CONTROL = "flowcontrol.apiserver.k8s.io/v1"
+
+
+def is_there() -> bool:
+    """Whether there is a real cluster to test: its kubeconfig is named, or this process is in the node's network."""
+    layout = Layout.default()
+    return bool(os.environ.get("KUBECONFIG_FOR_TESTS")) or (control.is_running(layout) and control.is_inside(layout))
+
+
+class RealServer(Server):
+    """Each client is a service account of the namespace."""
+
+    def __init__(self, namespace: Namespace, url: str, authority: Path) -> None:
+        super().__init__()
+        self.namespace = namespace.name
+        self.user = account(namespace.name, "everything")
+        self._there = namespace
+        self._url = url
+        self._authority = authority
+        self._accounts = itertools.count(1)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, directory: Path) -> AsyncIterator[RealServer]:
+        cluster = await Cluster.open()
+        words = ("config", "view", "--raw", "--minify", "--flatten", "--output=json")
+        [entry] = json.loads(await cluster.kubectl(*words))["clusters"]
+        authority = directory / "ca.crt"
+        authority.write_bytes(base64.b64decode(entry["cluster"]["certificate-authority-data"]))
+        async with cluster.namespace() as namespace:
+            server = cls(namespace, cluster.url, authority)
+            async with server._account("everything", [EVERYTHING]) as server.client:
+                yield server
+
+    async def add(self, kind: str, name: str, replicas: int, spec: dict[str, Any]) -> None:
+        deployment = workload(await self._there.cluster.probe(), name)
+        service = {"serviceName": name} if kind == "StatefulSet" else {}
+        whole = {**deployment["spec"], **service, "replicas": replicas, **spec}
+        # Created, not applied: the first to write is then the same as in the simulated cluster.
+        await self._there.kubectl(
+            "create", "--filename=-", content=json.dumps({**deployment, "kind": kind, "spec": whole})
+        )
+        await self._there.rolled_out(f"{kind.lower()}/{name}")
+
+    def limited_to(self, rules: Sequence[PolicyRule]) -> AbstractAsyncContextManager[Client]:
+        return self._account(f"limited-{next(self._accounts)}", rules)
+
+    @asynccontextmanager
+    async def _account(self, name: str, rules: Sequence[PolicyRule]) -> AsyncIterator[Client]:
+        await self._there.apply(*_account(self.namespace, name, rules))
+        token = (await self._there.kubectl("create", "token", name)).strip()
+        async with Client.open(Access(self._url, self._authority, token)) as client:
+            for rule in rules:
+                there = partial(_has, client, self.namespace, rule)
+                await self._there.until(f"{name} to have its rights", there)
+            yield client
+
+    @asynccontextmanager
+    async def busy(self) -> AsyncIterator[None]:
+        cluster, name = self._there.cluster, self.namespace
+        try:
+            await cluster.apply(*_one_seat(name, self.user))
+            yield
+        finally:
+            await cluster.kubectl("delete", "flowschema,prioritylevelconfiguration", name, "--ignore-not-found")
+
+
+async def _has(client: Client, namespace: str, rule: PolicyRule) -> bool:
+    resource, _, subresource = rule.resources[0].partition("/")
+    names = {"name": rule.resource_names[0]} if rule.resource_names else {}
+    asked = {"verb": rule.verbs[0], "group": rule.api_groups[0], "resource": resource, "subresource": subresource}
+    return await client.may(namespace=namespace, **asked, **names)
+
+
+def _account(namespace: str, name: str, rules: Sequence[PolicyRule]) -> tuple[Manifest, ...]:
+    metadata = {"name": name}
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+    role = {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": metadata, "rules": [_rule(rule) for rule in rules]}
+    binding = {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": name},
+        "subjects": [subject],
+    }
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}, role, binding
+
+
+def _rule(rule: PolicyRule) -> Manifest:
+    written = {"verbs": rule.verbs, "resources": rule.resources, "apiGroups": rule.api_groups}
+    return {**written, **({"resourceNames": rule.resource_names} if rule.resource_names else {})}
+
+
+def _one_seat(name: str, user: str) -> tuple[Manifest, Manifest]:
+    """API Priority and Fairness: a level with one seat and no queue for all that `user` asks."""
+    limits = {"nominalConcurrencyShares": 0, "lendablePercent": 0, "borrowingLimitPercent": 0}
+    level = {"type": "Limited", "limited": {**limits, "limitResponse": {"type": "Reject"}}}
+    everything = {
+        "resourceRules": [
+            {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"], "clusterScope": True}
+        ],
+        "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+    }
+    namespace, account_name = user.split(":")[2:]
+    subject = {"kind": "ServiceAccount", "serviceAccount": {"namespace": namespace, "name": account_name}}
+    schema = {
+        "priorityLevelConfiguration": {"name": name},
+        "matchingPrecedence": 2,  # 1 is only for what is never turned away
+        "rules": [{"subjects": [subject], **everything}],
+    }
+    return (
+        {"apiVersion": FLOW_CONTROL, "kind": "PriorityLevelConfiguration", "metadata": {"name": name}, "spec": level},
+        {"apiVersion": FLOW_CONTROL, "kind": "FlowSchema", "metadata": {"name": name}, "spec": schema},
+    )

@@ -1,0 +1,66 @@
+"""An API server as the contract's tests use it, whichever it is; its own doings are in `simulated` and `real`."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+from tests.stack.cluster import PolicyRule
+from tests.stack.cluster.kubeconfigs import write_kubeconfig
+
+from .client import Access, Client
+
+PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets"}
+
+
+class Server(ABC):
+    """An API server, and a namespace of it.
+
+    Attributes:
+        namespace: where the tests' workloads are.
+        client: may do everything there.
+        user: who `client` is, as the server names it.
+    """
+
+    namespace: str
+    client: Client
+    user: str
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+
+    async def workload(self, kind: str = "Deployment", replicas: int = 0, **spec: Any) -> str:
+        """Add a workload whose pods become ready, and give back its name; `spec` is added to its spec."""
+        name = f"{kind.lower()}-{next(self._numbers)}"
+        await self.add(kind, name, replicas, spec)
+        return name
+
+    @abstractmethod
+    async def add(self, kind: str, name: str, replicas: int, spec: dict[str, Any]) -> None:
+        """Add a workload of that name, whose pods carry the label ``app=NAME``."""
+
+    @abstractmethod
+    def limited_to(self, rules: Sequence[PolicyRule]) -> AbstractAsyncContextManager[Client]:
+        """A client that has no other rights in the namespace than these."""
+
+    @abstractmethod
+    def busy(self) -> AbstractAsyncContextManager[None]:
+        """As long as the context lasts, the server turns away what `client` asks, unless it is one thing at a time."""
+
+    def path(self, kind: str, name: str = "", subresource: str = "") -> str:
+        """The path of a workload, of its subresource, or of all of its kind in the namespace."""
+        parts = ("/apis/apps/v1/namespaces", self.namespace, PLURALS[kind], name, subresource)
+        return "/".join(part for part in parts if part)
+
+    def core(self, plural: str) -> str:
+        """The path of the namespace's pods or events."""
+        return f"/api/v1/namespaces/{self.namespace}/{plural}"
+
+    def kubeconfig(self, directory: Path) -> Path:
+        """A kubeconfig of `client`'s account."""
+        access: Access = self.client.access
+        return write_kubeconfig(directory / "kubeconfig", "contract", access.url, access.authority, access.token)
