@@ -106,4 +106,4 @@ async def test_a_busy_server_says_when_to_come_again(server: Server) -> None:
         while all(answer.status == 200 for answer in answers):  # a real server needs a moment to hear of it
             answers = await asyncio.gather(*(server.client("GET", path) for _ in range(50)))
     turned_away = [answer for answer in answers if answer.status != 200]
-    assert turned_away == [Answer(429, "Too many requests, please try again later.", "1")] * len(turned_away)
+    assert turned_away == [Answer(429, "Too many requests, please try again later.\n", "1")] * len(turned_away)

@@ -31,9 +31,11 @@ CALLERS = ("kubectl", "exec", "image", "load")
 LONGEST_PATH = 60
 """Of the node's directory: a Unix socket has 107 characters for its path, and the kubelet takes many."""
 TESTS = "tests/cluster"
+CONTRACT = "tests/contract"
+"""It runs against the cluster too."""
 TESTS_OF_THE_NODE = tuple(f"{TESTS}/test_{name}.py" for name in ("build", "lifecycle", "node"))
 """They say nothing about another cluster."""
-SELECTING = ("-m", "-k", TESTS)
+SELECTING = ("-m", "-k", TESTS, CONTRACT)
 """A run of the tests that has one of these has chosen for itself."""
 
 USAGE = """\
@@ -47,7 +49,8 @@ usage: ./build.sh cluster COMMAND
   load ARCHIVE               an image out of an archive of docker's or buildah's
   start|stop|kill COMPONENT  one of its programs; start takes more flags for it
   test [--all] [--keep] [PYTEST'S ARGS]
-                             tests/cluster: the first ones, or all; --keep keeps namespaces and cluster
+                             tests/cluster and tests/contract: the first ones, or all;
+                             --keep keeps namespaces and cluster
 
 KUBECONFIG_FOR_TESTS=FILE runs the tests against that cluster: nothing is built, started or stopped.
 TOGGLE_CLUSTER=DIRECTORY keeps the files there.
@@ -189,8 +192,8 @@ def selected(arguments: Sequence[str]) -> list[str]:
     """pytest's arguments: the tests marked with `first`, unless others are asked for."""
     wanted = [argument for argument in arguments if argument != "--all"]
     chosen = any(argument.startswith(SELECTING) for argument in wanted)
-    if not any(argument.startswith(TESTS) for argument in wanted):
-        wanted.append(TESTS)
+    if not any(argument.startswith((TESTS, CONTRACT)) for argument in wanted):
+        wanted += (TESTS, CONTRACT)
     return wanted if chosen or "--all" in arguments else ["-m", "first", *wanted]
 
 

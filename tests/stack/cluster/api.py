@@ -176,7 +176,7 @@ def _strike(request: web.BaseRequest, fault: Fault) -> web.Response:
     body = fault.body
     if body is None and status == 429:
         # Turned away by priority and fairness, before anything knows how to word a Status.
-        return web.Response(text="Too many requests, please try again later.", status=status, headers=headers)
+        return web.Response(text="Too many requests, please try again later.\n", status=status, headers=headers)
     if body is None:
         error = errors.ApiError(status, _REASONS.get(status, "InternalError"), f"a fault of the test: {status}")
         body = json.dumps(error.status())
