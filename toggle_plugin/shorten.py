@@ -11,9 +11,9 @@ LENGTH = 200
 """Characters of a message that are shown."""
 
 _QUERY = re.compile(r"(https?://[^\s?\"]+)\?[^\s\"]*")
-_GRPC = r"rpc error: code = \w+ desc = "
+_GRPC = re.compile(r"rpc error: code = \w+ desc = ")
 _IMAGE_STEPS = re.compile(
-    rf'{_GRPC}|ErrImagePull: |(?:Back-off pulling|failed to pull and unpack) image "[^"]*": '
+    rf'{_GRPC.pattern}|ErrImagePull: |(?:Back-off pulling|failed to pull and unpack) image "[^"]*": '
     r'|failed to resolve (?:image|reference "[^"]*"): |failed to do request: Head "[^"]*": '
 )
 _NODES = re.compile(r"^0/(\d+) nodes are available: ")
@@ -62,7 +62,7 @@ def _of_nodes(message: str) -> tuple[int, str]:
 
 def volume_failure(message: str) -> str:
     """Which volume is not there, and why."""
-    text = re.sub(_GRPC, "", " ".join(message.split()))
+    text = _GRPC.sub("", " ".join(message.split()))
     volume = _VOLUME.match(text)
     return shorten(f"its volume {volume[1]}: {text[volume.end() :]}" if volume else f"a volume: {text}")
 

@@ -49,8 +49,9 @@ SPEAKING = (
 NEVER_SHOWN = (
     *("a line of a watch is too long", "not an object", "the answer is no sync response"),
     "SELECT account_id FROM crypto_account WHERE account_id=$1",
+    "persistent volumes to bind",
 )
-"""For the log only."""
+"""For the log only, or to read the cluster's words by."""
 WORDS_OF_A_SENTENCE = 3
 """Shorter pieces, such as "in namespace", say nothing about whether a sentence is there."""
 
