@@ -31,7 +31,6 @@ from .outbox import Outbox
 from .reach import Reach
 from .rooms import Rooms
 from .settings import Settings, cautions, parse_settings, read_settings
-from .shutdown import OrderlyShutdown
 from .store import Store
 from .strangers import Strangers
 from .sync import Sync
@@ -82,9 +81,6 @@ class ToggleBot(Plugin):
         self._connection = Connection(lambda: self._in_force.settings.kubeconfig, self.log)
         self._undo.push_async_callback(self._account.settle)
         self._undo.push_async_callback(self._connection.close)
-        shutdown = OrderlyShutdown(self.log)
-        self._undo.callback(shutdown.remove)
-        shutdown.install()
         self.register_handler_class(Readiness(self._not_ready, self._cautions))
         try:
             self._load_settings()

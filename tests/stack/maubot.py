@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import secrets
@@ -22,6 +23,7 @@ ADMIN = "admin"
 API = "/_matrix/maubot/v1"
 FEATURES = f"{API}/features"
 """Answers without a token, as soon as maubot listens."""
+LOG_POLL_SECONDS = 0.01
 
 
 class MaubotError(Exception):
@@ -112,6 +114,11 @@ class Maubot:
         """Stop it in order and start it again."""
         await self.stop()
         await self.run()
+
+    async def wait_logged(self, text: str, after: int) -> None:
+        """Wait until it logs `text` in a line beyond the first `after` ones; for ever, if it does not."""
+        while not any(text in line for line in self.log_lines()[after:]):  # noqa: ASYNC110 - it is a file
+            await asyncio.sleep(LOG_POLL_SECONDS)
 
     def log_lines(self) -> list[str]:
         """All that it and its plugins logged, also before restarts; levels and logger names included."""
