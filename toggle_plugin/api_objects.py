@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from .managers import last_scaled_by
+from .managers import last_scaled
 from .models import ClusterEvent, Condition, Container, Pod, Workload, WorkloadRef
 
 Json = Mapping[str, Any]
@@ -19,9 +19,10 @@ NOT_STARTED = frozenset({"StartError", "ContainerCannotRun"})
 
 
 def parse_workload(ref: WorkloadRef, obj: Json) -> Workload:
-    """A Deployment or StatefulSet; raises KeyError, TypeError, ValueError or AttributeError for another thing."""
+    """A workload of apps/v1; raises KeyError, TypeError, ValueError or AttributeError for another thing."""
     metadata, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
     strategy = spec.get("strategy") or spec.get("updateStrategy") or {}
+    scaled_by, scaled_at = last_scaled(metadata.get("managedFields") or ())
     return Workload(
         ref=ref,
         uid=metadata.get("uid", ""),
@@ -40,19 +41,75 @@ def parse_workload(ref: WorkloadRef, obj: Json) -> Workload:
         min_ready_seconds=_count(spec, "minReadySeconds"),
         update_strategy=strategy.get("type", "RollingUpdate"),
         partition=_count(strategy.get("rollingUpdate") or {}, "partition"),
-        scaled_at=_scaled_at(metadata),
-        scaled_by=last_scaled_by(metadata.get("managedFields") or ()),
+        scaled_by=scaled_by,
+        scaled_at=_seconds(scaled_at) or 0.0,
+        owner=_owner(metadata),
     )
 
 
-def _scaled_at(metadata: Json) -> float:
-    """The newest time at which somebody set ``spec.replicas``, by the API server's own book-keeping."""
-    owners = [
-        entry
-        for entry in metadata.get("managedFields") or ()
-        if "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
-    ]
-    return max((_seconds(entry.get("time")) or 0.0 for entry in owners), default=0.0)
+def parse_custom(ref: WorkloadRef, obj: Json, scale: Json) -> Workload:
+    """An object of any kind, with its scale subresource (autoscaling/v1): what its status tells is taken as told.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: it is another thing.
+    """
+    metadata, spec, status = obj["metadata"], _mapping(obj.get("spec")), _mapping(obj.get("status"))
+    generation, selected = metadata.get("generation", 0), _mapping(scale.get("status")).get("selector") or ""
+    observed, replicas = _told(status, "observedGeneration"), _count(_mapping(scale.get("status")), "replicas")
+    ready, available = _told(status, "readyReplicas"), _told(status, "availableReplicas")
+    updated = _told(status, "updatedReplicas")
+    scaled_by, scaled_at = last_scaled(metadata.get("managedFields") or ())
+    return Workload(
+        ref=ref,
+        uid=metadata.get("uid", ""),
+        resource_version=metadata["resourceVersion"],
+        generation=generation,
+        observed_generation=generation if observed is None else observed,
+        desired=_count(_mapping(scale.get("spec")), "replicas"),
+        replicas=replicas,
+        updated=replicas if updated is None else updated,
+        ready=_first(ready, available, replicas),
+        available=_first(available, ready, replicas),
+        selector=selected,
+        conditions=_conditions({"conditions": _foreign_conditions(status)}),
+        paused=spec.get("paused") is True,
+        deleting="deletionTimestamp" in metadata,
+        min_ready_seconds=_told(spec, "minReadySeconds") or 0,
+        # A zero is left out by many, so a status that tells of neither says nothing.
+        counted=not selected or ready is not None or available is not None,
+        scaled_by=scaled_by,
+        scaled_at=_seconds(scaled_at) or 0.0,
+        owner=_owner(metadata),
+    )
+
+
+def _mapping(value: Any) -> Json:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _foreign_conditions(status: Json) -> list[Json]:
+    """Those that are conditions as Kubernetes has them; a custom kind may mean anything by that word."""
+    entries = status.get("conditions")
+    mappings = filter(lambda entry: isinstance(entry, Mapping), entries if isinstance(entries, list) else ())
+    return [entry for entry in mappings if "type" in entry and "status" in entry]
+
+
+def _told(obj: Json, key: str) -> int | None:
+    """A count, also one that is written as a text (Argo's observedGeneration); None where there is none."""
+    value = obj.get(key)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return int(value) if isinstance(value, str) and value.isdecimal() else None
+
+
+def _first(*counts: int | None) -> int:
+    return next(count for count in counts if count is not None)
+
+
+def _owner(metadata: Json) -> str:
+    """The object's controller, as ``Deployment web``; empty where it has none."""
+    owners = (owner for owner in metadata.get("ownerReferences") or () if owner.get("controller"))
+    return next((f"{owner['kind']} {owner['name']}" for owner in owners), "")
 
 
 def selector(label_selector: Json) -> str:
@@ -154,7 +211,7 @@ def _last_seen(obj: Json, series: Json) -> float:
 
 
 def _seconds(stamp: str | None) -> float | None:
-    if stamp is None:
+    if not stamp:
         return None
     # Python 3.10 reads neither the Z nor fractions of any length.
     moment = datetime.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
@@ -178,8 +235,8 @@ def events_about(
             return uid is not None and (not event.object_uid or event.object_uid == uid)
         if event.object_kind == "PersistentVolumeClaim":
             return event.object_name in claims
-        if event.object_kind == "ReplicaSet":
-            return workload.ref.kind == "Deployment" and bool(replica_set.match(event.object_name))
+        if event.object_kind == "ReplicaSet" and workload.ref.kind not in ("ReplicaSet", "StatefulSet"):
+            return bool(replica_set.match(event.object_name))
         return (event.object_kind, event.object_name) == (workload.ref.kind, workload.ref.name)
 
     return tuple(sorted(filter(about, events), key=lambda event: -event.last_seen)[:limit])

@@ -10,14 +10,29 @@ from .api_failures import Asked
 from .managers import OURS
 from .models import WorkloadRef
 
-PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets"}
-
 WATCH_SECONDS = 30
 """How long one stream lasts: short, so that a connection that died silently is noticed."""
 POD_LIMIT = 200
 EVENT_PAGE = 500
 _AS_US = {"fieldManager": OURS}
 """So that our writes are told from those of others."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """How the API server serves a kind.
+
+    Attributes:
+        plural: of the URL and of RBAC: ``deployments``.
+        custom: its spec is nobody's but its own, so its Scale alone tells how many replicas are wanted.
+    """
+
+    plural: str
+    custom: bool = False
+
+
+BUILT_IN = {kind: Resource(f"{kind.lower()}s") for kind in ("Deployment", "StatefulSet", "ReplicaSet")}
+"""The kinds of apps/v1 that can be scaled."""
 
 
 @dataclass(frozen=True)
@@ -37,24 +52,35 @@ def get_version() -> Request:
     return Request("GET", "/version", Asked("get", "/version"))
 
 
-def get_workload(ref: WorkloadRef) -> Request:
+def get_resources(ref: WorkloadRef) -> Request:
+    """Ask which kinds the API server has of the workload's apiVersion (its discovery document)."""
+    return Request("GET", _api(ref), Asked("get", _api(ref)))
+
+
+def get_workload(ref: WorkloadRef, resource: Resource) -> Request:
     """Ask for the object as it is."""
-    return Request("GET", f"{_collection(ref)}/{ref.name}", Asked("get", PLURALS[ref.kind], ref))
+    return Request("GET", f"{_collection(ref, resource)}/{ref.name}", Asked("get", resource.plural, ref))
 
 
-def watch_workload(ref: WorkloadRef) -> Request:
+def get_scale(ref: WorkloadRef, resource: Resource) -> Request:
+    """Ask for the object's scale subresource."""
+    path = f"{_collection(ref, resource)}/{ref.name}/scale"
+    return Request("GET", path, Asked("get", f"{resource.plural}/scale", ref))
+
+
+def watch_workload(ref: WorkloadRef, resource: Resource) -> Request:
     """Ask for one stream of the object's states, of `WATCH_SECONDS`."""
     # Without a resourceVersion it begins with the object as it is; with this selector RBAC can narrow it to one name.
     query = {"watch": "true", "fieldSelector": f"metadata.name={ref.name}", "timeoutSeconds": str(WATCH_SECONDS)}
-    return Request("GET", _collection(ref), Asked("watch", PLURALS[ref.kind], ref), query)
+    return Request("GET", _collection(ref, resource), Asked("watch", resource.plural, ref), query)
 
 
-def patch_scale(ref: WorkloadRef, replicas: int) -> Request:
-    """Set ``spec.replicas`` by the scale subresource."""
+def patch_scale(ref: WorkloadRef, resource: Resource, replicas: int) -> Request:
+    """Set how many replicas are wanted, by the scale subresource."""
     return Request(
         "PATCH",
-        f"{_collection(ref)}/{ref.name}/scale",
-        Asked("patch", f"{PLURALS[ref.kind]}/scale", ref),
+        f"{_collection(ref, resource)}/{ref.name}/scale",
+        Asked("patch", f"{resource.plural}/scale", ref),
         _AS_US,
         {"spec": {"replicas": replicas}},
         # The client's own choice of a patch type has changed with its versions.
@@ -83,7 +109,7 @@ def review_access(ref: WorkloadRef, verb: str, resource: str, *, named: bool) ->
     plural, _, subresource = resource.partition("/")
     attributes = {"namespace": ref.namespace, "verb": verb, "resource": plural, "subresource": subresource}
     if named:
-        attributes.update(group="apps", name=ref.name)
+        attributes.update(group=ref.group, name=ref.name)
     body = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",
@@ -93,11 +119,12 @@ def review_access(ref: WorkloadRef, verb: str, resource: str, *, named: bool) ->
     return Request("POST", path, Asked("create", "selfsubjectaccessreviews"), body=body)
 
 
-def wanted_rights(ref: WorkloadRef) -> Sequence[tuple[str, str, bool]]:
+def wanted_rights(resource: Resource) -> Sequence[tuple[str, str, bool]]:
     """What a target needs: the verb, the resource as RBAC writes it, and whether commands need it or only answers."""
-    plural = PLURALS[ref.kind]
+    plural = resource.plural
     return (
         ("patch", f"{plural}/scale", True),
+        *((("get", f"{plural}/scale", True),) if resource.custom else ()),
         ("get", plural, True),
         ("watch", plural, True),
         ("list", "pods", False),
@@ -105,8 +132,12 @@ def wanted_rights(ref: WorkloadRef) -> Sequence[tuple[str, str, bool]]:
     )
 
 
-def _collection(ref: WorkloadRef) -> str:
-    return f"/apis/apps/v1/namespaces/{ref.namespace}/{PLURALS[ref.kind]}"
+def _api(ref: WorkloadRef) -> str:
+    return f"/{'apis' if ref.group else 'api'}/{ref.api_version}"
+
+
+def _collection(ref: WorkloadRef, resource: Resource) -> str:
+    return f"{_api(ref)}/namespaces/{ref.namespace}/{resource.plural}"
 
 
 def _list(plural: str, ref: WorkloadRef, query: Mapping[str, str]) -> Request:

@@ -60,7 +60,7 @@ class Transport:
 
     async def parsed(self, request: Request, parse: Callable[[Any], T]) -> T:
         """The answer's JSON, as `parse` reads it."""
-        return self.parse(request, await self._json(request), parse)
+        return self.parse(request, await self.json(request), parse)
 
     def parse(self, request: Request, content: Any, parse: Callable[[Any], T]) -> T:
         """What `parse` reads in `content`; raises Unavailable where no API server would have sent that."""
@@ -71,7 +71,7 @@ class Transport:
             self._log.warning("request failed %s", failure_text(request, failure))
             raise failure from error
 
-    async def _json(self, request: Request) -> Mapping[str, Any]:
+    async def json(self, request: Request) -> Mapping[str, Any]:
         """The answer, after as many more tries as the failure deserves."""
         began = _now()
         tries = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -26,17 +26,22 @@ class Watch:
 
     Args:
         get, watch: the requests for the object as it is, and for one stream of its changes.
-        parse: its JSON → the state.
+        read: its JSON → the state, perhaps by another request.
     """
 
     def __init__(
-        self, transport: Transport, log: logging.Logger, get: Request, watch: Request, parse: Callable[[Any], Workload]
+        self,
+        transport: Transport,
+        log: logging.Logger,
+        get: Request,
+        watch: Request,
+        read: Callable[[Any], Awaitable[Workload]],
     ) -> None:
         self._transport = transport
         self._log = log
         self._get = get
         self._watch = watch
-        self._parse = parse
+        self._read = read
 
     async def states(self) -> AsyncGenerator[Workload, None]:
         """The object as it is now, then each newer state, for as long as the caller iterates."""
@@ -67,12 +72,12 @@ class Watch:
         response = await transport.open_stream(self._watch)
         try:
             # A stream alone is silent about an object that is not there; asked for before it, one deleted in between.
-            yield transport.parse(self._get, await transport.once(self._get), self._parse)
+            yield await self._read(await transport.once(self._get))
             async with aclosing(transport.lines(response)) as lines:
                 async for line in lines:
                     obj = transport.parse(self._watch, line, self._changed)
                     if obj is not None:
-                        yield transport.parse(self._watch, obj, self._parse)
+                        yield await self._read(obj)
         finally:
             # Not released: what the server has still to say on it is not wanted.
             response.close()

@@ -94,6 +94,9 @@ class Diagnosis:
             self._log.info("workload=%s diagnosis=failed detail=%r", workload.ref, error.detail or str(error))
             # Whether the last pod is gone could not be asked: "off" would be a guess.
             return replace(status, phase=Phase.STOPPING) if status.phase is Phase.OFF else status
+        if pods is None:
+            # They may not be counted either: how many are ready is what the workload says, as far as it does.
+            workload = replace(workload, counted=True)
         return rollout_status(workload, pods, events or (), time.time())
 
     async def _permitted(self, what: str, ask: Callable[[], Awaitable[T]]) -> T | None:
@@ -106,12 +109,17 @@ class Diagnosis:
             return None
 
 
+async def unnoticed(_: Workload) -> None:
+    """Makes nothing of it."""
+
+
 class Follower:
     """Follows `ref` until it is as `goal` replicas say. Use it once.
 
     Args:
         goal: the ``spec.replicas`` that was asked for.
         report: is told each state that differs from the one before.
+        seen: is given each state of the workload, before anything is made of it.
     """
 
     def __init__(
@@ -122,9 +130,11 @@ class Follower:
         following: Following,
         report: Report,
         log: logging.Logger,
+        seen: Callable[[Workload], Awaitable[None]] = unnoticed,
     ) -> None:
         self._cluster = cluster
         self._ref = ref
+        self._seen = seen
         self._goal = goal
         self._following = following
         self._report = report
@@ -135,7 +145,7 @@ class Follower:
         self._ready_since: float | None = None
         self._stuck_since: float | None = None
         self._was_stuck = False
-        self._seen: tuple[RolloutStatus, RolloutStatus] | None = None
+        self._last_look: tuple[RolloutStatus, RolloutStatus] | None = None
         """At the last look at the pods: what the workload alone said, and what it was with them."""
         self._alarmed = False
         self._told: RolloutStatus | None = None
@@ -171,6 +181,7 @@ class Follower:
     async def _watch(self) -> None:
         async with aclosing(self._cluster.watch(self._ref)) as states:
             async for workload in states:
+                await self._seen(workload)
                 self.workload = workload
                 if rollout_status(workload).phase is not Phase.RUNNING:
                     self._ready_since = None
@@ -215,14 +226,16 @@ class Follower:
             return self._keeping_reason(status)
         self._looked = time.monotonic()
         looked = await self._diagnosis.of(workload)
-        self._seen = status, looked
+        if looked.phase is not Phase.RUNNING:
+            self._ready_since = None
+        self._last_look = status, looked
         return looked
 
     def _keeping_reason(self, status: RolloutStatus) -> RolloutStatus:
         """Between two looks, what the pods said last holds, as long as the workload itself is no further."""
-        if self._seen is None:
+        if self._last_look is None:
             return status
-        alone, looked = self._seen
+        alone, looked = self._last_look
         if alone.phase is not status.phase or (looked.phase, looked.reason) == (alone.phase, alone.reason):
             return status
         return replace(status, phase=looked.phase, reason=looked.reason)

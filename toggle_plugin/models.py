@@ -67,16 +67,25 @@ class Command:
 
 @dataclass(frozen=True)
 class WorkloadRef:
-    """Which object of the cluster; `api_version` is ``group/version``."""
+    """Which object of the cluster; `api_version` is ``group/version``, or a version alone (the core group's)."""
 
     kind: str
     namespace: str
     name: str
     api_version: str = "apps/v1"
 
+    @property
+    def group(self) -> str:
+        """The API group, as RBAC has it: empty for the core group."""
+        return self.api_version.rpartition("/")[0]
+
+    @property
+    def full_kind(self) -> str:
+        """``Deployment`` for what is of apps/v1, else with its apiVersion: ``argoproj.io/v1alpha1/Rollout``."""
+        return self.kind if self.api_version == "apps/v1" else f"{self.api_version}/{self.kind}"
+
     def __str__(self) -> str:
-        kind = self.kind if self.api_version == "apps/v1" else f"{self.api_version}/{self.kind}"
-        return f"{kind} {self.namespace}/{self.name}"
+        return f"{self.full_kind} {self.namespace}/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,8 @@ class Workload:
         selector: the pods' label selector in query form (``app=web,tier in (a,b)``).
         scaled_at: when ``spec.replicas`` was last written, in seconds since the epoch; 0 where that is not told.
         scaled_by: the field manager that wrote `desired` last; empty where that is not known.
+        counted: whether the API server told how many are ready; else the pods themselves have to be counted.
+        owner: kind and name of the controller that made it, and may put it back (``Deployment web``).
     """
 
     ref: WorkloadRef
@@ -122,6 +133,8 @@ class Workload:
     partition: int = 0
     scaled_at: float = 0.0
     scaled_by: str = ""
+    counted: bool = True
+    owner: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Where a roll-out stands, by kubectl's own rules. Pure: objects in, `RolloutStatus` out.
 
-The rules are those of ``kubectl rollout status`` (k8s.io/kubectl, pkg/polymorphichelpers/rollout_status.go).
+The rules are those of ``kubectl rollout status`` (k8s.io/kubectl, pkg/polymorphichelpers/rollout_status.go) for the
+kinds that it knows, and for every other that all wanted replicas are there, of the newest template, and available.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from .models import ClusterEvent, Phase, Pod, RolloutStatus, Workload
 from .stuck import obstacle, overdue
@@ -23,6 +25,8 @@ def rollout_status(
         pods: None where they were not, or may not be, looked at.
         now: seconds since the epoch; None to leave out what only a clock can tell.
     """
+    if not workload.counted:
+        workload = counted(workload, pods or ())
     if workload.desired == 0:
         return _status(workload, Phase.OFF) if _gone(workload, pods) else _stopping(workload, pods, now)
     waiting = waiting_for(workload)
@@ -38,6 +42,12 @@ def _stopping(workload: Workload, pods: Sequence[Pod] | None, now: float | None)
     return _status(workload, Phase.STOPPING, overdue(pods or (), now))
 
 
+def counted(workload: Workload, pods: Iterable[Pod]) -> Workload:
+    """`workload` with as many replicas ready and available as there are ready pods, but no more than it says it has."""
+    ready = min(workload.replicas, sum(pod.ready and not pod.terminating for pod in pods))
+    return replace(workload, ready=ready, available=ready)
+
+
 def observed(workload: Workload) -> bool:
     """Whether the status is about the spec as it is; before that it tells of an older one."""
     return workload.observed_generation >= workload.generation
@@ -49,8 +59,7 @@ def waiting_for(workload: Workload) -> str:
         return "it is being deleted"
     if not observed(workload):
         return "the cluster has not taken up the change yet"
-    rules = _statefulset_waits if workload.ref.kind == "StatefulSet" else _deployment_waits
-    return rules(workload)
+    return _WAITS.get(workload.ref.full_kind, _custom_waits)(workload)
 
 
 def _deployment_waits(workload: Workload) -> str:
@@ -71,6 +80,25 @@ def _statefulset_waits(workload: Workload) -> str:
         return ""  # OnDelete has no roll-out to wait for
     wanted = workload.desired - workload.partition
     return _of("updated", workload.updated, wanted) if workload.updated < wanted else ""
+
+
+def _replicaset_waits(workload: Workload) -> str:
+    # It never replaces a pod whose template is an older one, so it has no updated ones.
+    return _custom_waits(replace(workload, updated=workload.replicas))
+
+
+def _custom_waits(workload: Workload) -> str:
+    if workload.replicas < workload.desired:
+        return _of("there", workload.replicas, workload.desired)
+    if workload.replicas > workload.desired:
+        beyond = workload.replicas - workload.desired
+        return "1 pod too many is still there" if beyond == 1 else f"{beyond} pods too many are still there"
+    if workload.updated < workload.desired:
+        return _of("updated", workload.updated, workload.desired)
+    return _of("available", workload.available, workload.desired) if workload.available < workload.desired else ""
+
+
+_WAITS = {"Deployment": _deployment_waits, "StatefulSet": _statefulset_waits, "ReplicaSet": _replicaset_waits}
 
 
 def _of(what: str, count: int, wanted: int) -> str:

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from .errors import SettingsError, SettingsProblem
 from .models import Verb, WorkloadRef
 
-KINDS = ("Deployment", "StatefulSet")
+KINDS = ("Deployment", "StatefulSet", "ReplicaSet")
+"""Those that go by their name alone: the ones of apps/v1."""
 MAX_REPLICAS = 1000
 RESTORE = "restore"
 DEFAULT_REPLICAS: int | None = 1
@@ -34,6 +35,9 @@ _COMMAND = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _TARGET = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_DNS_LABEL.pattern}(?:\.{_DNS_LABEL.pattern})*")
+# An apiVersion without a group is of the core group; a kind is a DNS label but for its case.
+_API_VERSION = rf"(?:{_DNS_SUBDOMAIN.pattern}/)?{_DNS_LABEL.pattern}"
+_KIND = re.compile(rf"({_API_VERSION})/([A-Za-z](?:[-A-Za-z0-9]{{0,61}}[A-Za-z0-9])?)")
 _DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?")
 
 _IDENTITY = re.compile(r"[A-Za-z0-9+/]{43}")
@@ -267,14 +271,14 @@ class _Reader:
             self.problems.append(SettingsProblem(path, "write namespace: and name: indented below it"))
             return None
         self.unknown_keys(body, _TARGET_KEYS, f"{path}.")
-        kind = self.read(body, "kind", _kind, KINDS[0], path=f"{path}.kind")
+        api_version, kind = self.read(body, "kind", _kind, _kind(KINDS[0]), path=f"{path}.kind")
         namespace = self.required(body, "namespace", _namespace, path)
         workload = self.required(body, "name", _workload_name, path)
         replicas = self.read(body, "replicas", _replicas, DEFAULT_REPLICAS, path=f"{path}.replicas")
         users = self.members(body, "allowed_users", _user, path=f"{path}.allowed_users")
         if len(self.problems) > before:
             return None
-        return Target(name, WorkloadRef(kind, namespace, workload), replicas, users)
+        return Target(name, WorkloadRef(kind, namespace, workload, api_version), replicas, users)
 
     def required(self, body: Mapping[str, Any], key: str, parse: Callable[[Any], str], path: str) -> str:
         if body.get(key) is None:
@@ -345,10 +349,14 @@ def _target_name(value: Any) -> str:
     return _matching(_TARGET, "write the name with lower-case letters, digits, -, _ and .")(value)
 
 
-def _kind(value: Any) -> str:
-    if value not in KINDS:
-        raise ValueError(f"write {' or '.join(KINDS)}{_found(value)}")
-    return str(value)
+def _kind(value: Any) -> tuple[str, str]:
+    """The apiVersion and the kind."""
+    if isinstance(value, str) and value in KINDS:
+        return "apps/v1", value
+    found = _KIND.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"write {', '.join(KINDS)} or apiVersion/Kind{_found(value)}")
+    return found[1], found[2]
 
 
 def _boolean(value: Any) -> bool:

@@ -115,19 +115,19 @@ class Store:
             await self._whole(self._database.execute(query, KEEP_ROWS - 1))
 
     async def remember(self, ref: WorkloadRef, replicas: int) -> None:
-        """Keep the count that `ref` had before it was stopped; never 0, which would restore nothing."""
+        """Keep the count that `ref` has; never 0, which would restore nothing."""
         if replicas < 1:
             raise ValueError(f"{replicas} replicas are nothing to restore")
         query = (
             "INSERT INTO replica_count (kind, namespace, name, replicas) VALUES ($1, $2, $3, $4) "
             "ON CONFLICT (kind, namespace, name) DO UPDATE SET replicas=excluded.replicas"
         )
-        await self._whole(self._database.execute(query, ref.kind, ref.namespace, ref.name, replicas))
+        await self._whole(self._database.execute(query, ref.full_kind, ref.namespace, ref.name, replicas))
 
     async def recall(self, ref: WorkloadRef) -> int | None:
-        """The count that `ref` had before it was stopped, if it is known."""
+        """The count that `ref` had when it was last seen to have any, if it is known."""
         query = "SELECT replicas FROM replica_count WHERE kind=$1 AND namespace=$2 AND name=$3"
-        count = await self._whole(self._database.fetchval(query, ref.kind, ref.namespace, ref.name))
+        count = await self._whole(self._database.fetchval(query, ref.full_kind, ref.namespace, ref.name))
         return None if count is None else int(count)
 
     async def first_fingerprint(self, device: str, fingerprint: str) -> str:

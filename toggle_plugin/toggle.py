@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from .errors import ClusterError, TimedOut, Unavailable, Unreachable
-from .follow import Cluster, Diagnosis, End, Follower, Following, Report
+from .follow import Cluster, Diagnosis, End, Follower, Following, Report, unnoticed
 from .managers import called
 from .models import Intent, Outcome, Phase, Result, Right, RolloutStatus, Verb, Workload, WorkloadRef
+from .restore import Counts, LastCounts
 from .settings import Target
 
 
@@ -35,13 +36,6 @@ Written = Callable[[int, int, bool], Awaitable[None]]
 
 async def _nowhere(*_: object) -> None:
     """Writes nothing down."""
-
-
-class Counts(Protocol):
-    """Remembers how many replicas a workload had before it was stopped."""
-
-    async def remember(self, ref: WorkloadRef, replicas: int) -> None: ...
-    async def recall(self, ref: WorkloadRef) -> int | None: ...
 
 
 _RESULTS = {
@@ -109,6 +103,14 @@ def plan(verb: Verb, workload: Workload, wanted: int | None, remembered: int | N
     return Plan(wanted, workload.desired < wanted)
 
 
+def warned(decided: Plan, owner: str) -> Plan:
+    """`decided`, with a warning where the workload's owner sets its replicas and will undo the write."""
+    if not decided.write or not owner:
+        return decided
+    warning = f"it belongs to {owner}, which may set its replicas back; better make that the target"
+    return replace(decided, note=f"{decided.note}; {warning}" if decided.note else warning)
+
+
 class ToggleService:
     """Starts, stops and looks at workloads.
 
@@ -125,7 +127,7 @@ class ToggleService:
         log: logging.Logger,
     ) -> None:
         self._connect = connect
-        self._counts = counts
+        self._counts = LastCounts(counts, log)
         self._rollout_timeout = rollout_timeout
         self._log = log
         self._lanes: dict[WorkloadRef, _Lane] = {}
@@ -133,7 +135,13 @@ class ToggleService:
     async def status(self, target: Target) -> RolloutStatus:
         """How `target` stands now. Raises ClusterError."""
         cluster = await self._connect()
-        return await Diagnosis(cluster, self._log).of(await cluster.get(target.ref))
+        workload = await cluster.get(target.ref)
+        await self._seen_of(target)(workload)
+        return await Diagnosis(cluster, self._log).of(workload)
+
+    def _seen_of(self, target: Target) -> Callable[[Workload], Awaitable[None]]:
+        """What is to be done with each state of `target` that is seen."""
+        return self._counts.see if target.replicas is None else unnoticed
 
     async def version(self) -> str:
         """The API server's version, as a sign of life. Raises ClusterError."""
@@ -192,7 +200,8 @@ class ToggleService:
             if status.phase in (Phase.RUNNING, Phase.OFF):
                 return replace(task.outcome, result=Result.UNCHANGED, status=status)
         task.following.note = decided.note
-        follower = Follower(cluster, workload.ref, decided.goal, task.following, task.report, self._log)
+        seen = self._seen_of(task.target)
+        follower = Follower(cluster, workload.ref, decided.goal, task.following, task.report, self._log, seen)
         end = await follower.follow(self._rollout_timeout())
         outcome = replace(task.outcome, result=_RESULTS[end], status=follower.status, by=task.following.successor)
         if end is End.CHANGED and follower.workload is not None:
@@ -206,13 +215,13 @@ class ToggleService:
         if task.intent is not None:
             decided = resumed(task.intent, workload)
         else:
-            decided = plan(verb, workload, target.replicas, remembered)
+            decided = warned(plan(verb, workload, target.replicas, remembered), workload.owner)
         if not decided.write:
             await task.note(decided, before=task.intent.before if task.intent else workload.desired, after=decided.goal)
         else:
             if verb is Verb.STOP:
                 # Before the write, so that a crash in between forgets nothing; a repeated stop finds 0 and writes no 0.
-                await self._counts.remember(target.ref, workload.desired)
+                await self._counts.remember(workload)
             # Written down ahead of it too: whoever goes on after a crash must know what this command was about to do.
             await task.note(decided, before=workload.desired, after=decided.goal)
             # What fails is not written down as such before the person was told: after a crash it is tried again.

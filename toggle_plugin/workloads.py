@@ -12,10 +12,14 @@ import importlib
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
-from .api_objects import events_about, parse_event, parse_pod, parse_workload
+from .api_discovery import Discovery
+from .api_objects import events_about, parse_custom, parse_event, parse_pod, parse_workload
 from .api_requests import (
+    Resource,
+    get_scale,
     get_version,
     get_workload,
     list_events,
@@ -45,6 +49,7 @@ class KubernetesWorkloads:
     def __init__(self, transport: Transport, log: logging.Logger) -> None:
         self.server = transport.server.address
         self._transport = transport
+        self._discovery = Discovery(transport)
         self._log = log
 
     @classmethod
@@ -74,11 +79,19 @@ class KubernetesWorkloads:
 
     async def get(self, ref: WorkloadRef) -> Workload:
         """The workload as it is now."""
-        return await self._transport.parsed(get_workload(ref), lambda body: parse_workload(ref, body))
+        resource = await self._discovery.resource(ref)
+        return await self._read(ref, resource, await self._transport.json(get_workload(ref, resource)))
+
+    async def _read(self, ref: WorkloadRef, resource: Resource, obj: Mapping[str, Any]) -> Workload:
+        """The workload that `obj` is; a custom one's wanted count and selector are in its Scale."""
+        if not resource.custom:
+            return self._transport.parse(get_workload(ref, resource), obj, lambda obj: parse_workload(ref, obj))
+        # It may be newer than the object; until the status follows, that is a roll-out that has not begun.
+        return await self._transport.parsed(get_scale(ref, resource), lambda scale: parse_custom(ref, obj, scale))
 
     async def scale(self, ref: WorkloadRef, replicas: int) -> None:
-        """Set ``spec.replicas``; setting what is set already changes nothing, so this may be repeated."""
-        await self._transport.parsed(patch_scale(ref, replicas), lambda _: None)
+        """Set how many replicas are wanted; setting what is set already changes nothing, so this may be repeated."""
+        await self._transport.json(patch_scale(ref, await self._discovery.resource(ref), replicas))
 
     async def watch(self, ref: WorkloadRef) -> AsyncGenerator[Workload, None]:
         """The workload as it is now, then each newer state, for as long as the caller iterates.
@@ -90,8 +103,9 @@ class KubernetesWorkloads:
             NotFound: it is not there, or was deleted.
             Forbidden, Unauthorized, Invalid, NotConfigured: what waiting does not mend.
         """
-        requests = (get_workload(ref), watch_workload(ref))
-        watch = Watch(self._transport, self._log, *requests, lambda body: parse_workload(ref, body))
+        resource = await self._discovery.resource(ref)
+        requests = (get_workload(ref, resource), watch_workload(ref, resource))
+        watch = Watch(self._transport, self._log, *requests, partial(self._read, ref, resource))
         async with aclosing(watch.states()) as states:
             async for workload in states:
                 yield workload
@@ -116,7 +130,8 @@ class KubernetesWorkloads:
 
     async def rights(self, ref: WorkloadRef) -> tuple[Right, ...]:
         """Which rights a target needs, and which of them are there."""
-        return tuple([await self._right(ref, *right) for right in wanted_rights(ref)])
+        resource = await self._discovery.resource(ref)
+        return tuple([await self._right(ref, *right) for right in wanted_rights(resource)])
 
     async def _right(self, ref: WorkloadRef, verb: str, resource: str, needed: bool) -> Right:
         request = review_access(ref, verb, resource, named=needed)

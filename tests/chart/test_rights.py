@@ -7,19 +7,27 @@ from collections.abc import Iterator
 
 import pytest
 
-from toggle_plugin.api_requests import PLURALS, wanted_rights
+from toggle_plugin.api_requests import BUILT_IN, Resource, wanted_rights
 from toggle_plugin.models import WorkloadRef
 from toggle_plugin.settings import parse_settings
 
 from .chart import NAMESPACE, VALUES, Object, find, name_of, render, settings
 from .rights import PROVISIONER, Right, granted, roles
 
+PLURALS = {"argoproj.io/v1alpha1/Rollout": "rollouts", "games.example/v1/Chess": "chesses"}
+"""Of the kinds in the values, as a cluster that has them would say."""
+
+
+def resource_of(ref: WorkloadRef) -> Resource:
+    custom = PLURALS.get(ref.full_kind)
+    return Resource(custom, custom=True) if custom else BUILT_IN[ref.kind]
+
 
 def used(ref: WorkloadRef, *, diagnosis: bool) -> Iterator[Right]:
     """What the plugin itself says that it needs for a target; its `check` asks for the same."""
-    for verb, resource, needed in wanted_rights(ref):
+    for verb, resource, needed in wanted_rights(resource_of(ref)):
         if needed:
-            yield ref.namespace, "apps", resource, ref.name, verb
+            yield ref.namespace, ref.group, resource, ref.name, verb
         elif diagnosis:
             yield ref.namespace, "", resource, "*", verb
 
@@ -113,7 +121,8 @@ def test_the_helm_test_asks_for_exactly_the_rights_that_are_granted(values: str,
     assert len(asked) == len(names)
 
 
-def test_every_kind_of_the_plugin_has_its_plural() -> None:
-    for kind, plural in PLURALS.items():
-        objects = render("minimal", {"instance.settings.targets.web.kind": kind})
-        assert ("demo", "apps", f"{plural}/scale", "web", "patch") in granted(objects)
+@pytest.mark.parametrize("kind", BUILT_IN)
+@pytest.mark.parametrize("prefix", ["", "apps/v1/"])
+def test_every_kind_of_the_plugin_has_its_plural(kind: str, prefix: str) -> None:
+    objects = render("minimal", {"instance.settings.targets.web.kind": prefix + kind})
+    assert granted(objects) == set(used(WorkloadRef(kind, "demo", "web"), diagnosis=True))

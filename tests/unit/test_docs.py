@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from toggle_plugin import answers, bot, connection, follow, gaps, inbox, store, sync, trust, workloads
-from toggle_plugin.api_requests import wanted_rights
+from toggle_plugin.api_requests import BUILT_IN, wanted_rights
 from toggle_plugin.errors import Forbidden, NotConfigured, TimedOut, Unauthorized, Unavailable, Unreachable
 from toggle_plugin.grammar import WORDS
-from toggle_plugin.models import Phase, Result, Verb, WorkloadRef
+from toggle_plugin.models import Phase, Result, Verb
 from toggle_plugin.settings import (
     _TARGET_KEYS,
     KEYS,
@@ -329,7 +329,7 @@ def test_the_role_gives_what_the_plugin_asks_for_and_nothing_else() -> None:
     (example, *_) = [parse_settings(found) for found in yaml_objects() if "targets" in found]
     (target,) = example.targets.values()
     assert role["metadata"]["namespace"] == target.ref.namespace
-    wanted = {(right, plural) for right, plural, _ in wanted_rights(target.ref)}
+    wanted = {(right, plural) for right, plural, _ in wanted_rights(BUILT_IN[target.ref.kind])}
     assert {(verb, resource) for rule in role["rules"] for verb in rule["verbs"] for resource in rule["resources"]} == (
         wanted
     )
@@ -347,7 +347,7 @@ def test_the_role_is_bound_where_it_is() -> None:
 
 def test_every_right_is_explained() -> None:
     explained = {words(cells[0]) for cells in table(README, "### 5. The rights in the cluster")}
-    wanted = wanted_rights(WorkloadRef("Deployment", "demo", "web"))
+    wanted = wanted_rights(BUILT_IN["Deployment"])
     assert {words(f"{verb} on {resource}") for verb, resource, _ in wanted} == explained
 
 

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[2] / "toggle_plugin"
 CLUSTER = {
     "workloads",
     "credentials",
-    *(f"api_{part}" for part in ("failures", "objects", "requests", "transport", "watch")),
+    *(f"api_{part}" for part in ("discovery", "failures", "objects", "requests", "transport", "watch")),
 }
 
 ROWS = (
@@ -38,7 +38,7 @@ ROWS = (
             "device_lists",
         ),
     },
-    {"toggle", "follow"},
+    {"toggle", "follow", "restore"},
     {*CLUSTER, "store", "migrations"},
     {"tasks"},
     {"access", "rollout", "stuck", "stuck_pod", "shorten", "render", "settings", "grammar", "managers"},

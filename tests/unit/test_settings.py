@@ -239,9 +239,21 @@ def test_wrong_values_are_refused_with_their_path_and_what_to_write(raw: object,
             "targets.web.namespace",
             "write a namespace's name: lower-case letters, digits and -, not 1",
         ),
-        (with_target(kind="DaemonSet"), "targets.web.kind", "write Deployment or StatefulSet, not 'DaemonSet'"),
-        (with_target(kind="deployment"), "targets.web.kind", "write Deployment or StatefulSet, not 'deployment'"),
-        (with_target(kind=["Deployment"]), "targets.web.kind", "write Deployment or StatefulSet"),
+        (
+            with_target(kind="DaemonSet"),
+            "targets.web.kind",
+            "write Deployment, StatefulSet, ReplicaSet or apiVersion/Kind, not 'DaemonSet'",
+        ),
+        (
+            with_target(kind="deployment"),
+            "targets.web.kind",
+            "write Deployment, StatefulSet, ReplicaSet or apiVersion/Kind, not 'deployment'",
+        ),
+        (
+            with_target(kind=["Deployment"]),
+            "targets.web.kind",
+            "write Deployment, StatefulSet, ReplicaSet or apiVersion/Kind",
+        ),
         *[
             (
                 with_target(replicas=value),
