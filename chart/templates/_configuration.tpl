@@ -58,7 +58,7 @@ https://{{ first $maubot.httpRoute.hostnames }}
   "user" .Values.bot.userId
   "device_name" .Values.bot.deviceName
   "secret" (dict "namespace" .Release.Namespace "name" (include "toggle.fullname" .))
-  "instance" (pick .Values.instance "id" "manage" "settings")) | toPrettyJson -}}
+  "instance" (merge (dict "settings" (include "toggle.settings" . | fromJson)) (pick .Values.instance "id" "manage"))) | toPrettyJson -}}
 {{- else -}}
 {{- merge $common (dict "mode" "upload") | toPrettyJson -}}
 {{- end -}}
@@ -68,10 +68,13 @@ https://{{ first $maubot.httpRoute.hostnames }}
 {{- define "toggle.checkConfiguration" -}}
 {{- $rights := list -}}
 {{- $diagnosis := .Values.rbac.diagnosis -}}
-{{- range $namespace, $kinds := include "toggle.workloads" . | fromJson -}}
-  {{- range $plural, $names := $kinds -}}
-    {{- range $name := $names -}}
-      {{- $workload := dict "namespace" $namespace "group" "apps" "resource" $plural "name" $name -}}
+{{- range $namespace, $resources := include "toggle.workloads" . | fromJson -}}
+  {{- range $resource := $resources -}}
+    {{- range $name := $resource.names -}}
+      {{- $workload := dict "namespace" $namespace "group" $resource.group "resource" $resource.plural "name" $name -}}
+      {{- if $resource.custom -}}
+      {{- $rights = append $rights (merge (dict "verb" "get" "subresource" "scale") $workload) -}}
+      {{- end -}}
       {{- $rights = append $rights (merge (dict "verb" "patch" "subresource" "scale") $workload) -}}
       {{- $rights = append $rights (merge (dict "verb" "get") $workload) -}}
       {{- $rights = append $rights (merge (dict "verb" "watch") $workload) -}}

@@ -8,6 +8,7 @@ one run tells them all. The patterns are those of the plugin's own settings.
 {{- define "toggle.pattern.user" -}}^@[!-9;-~]+:{{ include "toggle.pattern.server" . }}${{- end -}}
 {{- define "toggle.pattern.room" -}}^![^\s:]+(:{{ include "toggle.pattern.server" . }})?${{- end -}}
 {{- define "toggle.pattern.label" -}}[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?{{- end -}}
+{{- define "toggle.pattern.kind" -}}^({{ include "toggle.pattern.label" . }}(\.{{ include "toggle.pattern.label" . }})*/)?{{ include "toggle.pattern.label" . }}/[A-Za-z]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?${{- end -}}
 {{- define "toggle.pattern.name" -}}^{{ include "toggle.pattern.label" . }}(\.{{ include "toggle.pattern.label" . }})*${{- end -}}
 
 {{- define "toggle.mistakes" -}}
@@ -154,8 +155,17 @@ instance.settings.{{ $key }}: write a duration such as 90s, 2m or 2h30m, not {{ 
 {{ $path }}.{{ $key }}: write the workload's {{ $key }}: lower-case letters, digits and -, not {{ $value | quote }}
 {{- end -}}
 {{- end -}}
-{{- if not (has ($target.kind | default "Deployment") (list "Deployment" "StatefulSet")) }}
-{{ $path }}.kind: write Deployment or StatefulSet; {{ $target.kind | quote }} cannot be scaled by this bot
+{{- $builtIn := include "toggle.builtIn" $ | fromJsonArray -}}
+{{- $kind := $target.kind | default "Deployment" | toString -}}
+{{- if not (or (has $kind $builtIn) (regexMatch (include "toggle.pattern.kind" $) $kind)) }}
+{{ $path }}.kind: write {{ join ", " $builtIn }} or apiVersion/Kind, not {{ $target.kind | quote }}
+{{- end -}}
+{{- with $target.resource }}
+{{- if not (include "toggle.resource" $target | fromJson).custom }}
+{{ $path }}.resource: take it away: the plural of {{ $kind }} is known
+{{- else if not (regexMatch (printf "^%s$" (include "toggle.pattern.label" $)) .) }}
+{{ $path }}.resource: write the kind's plural in lower-case letters, as kubectl api-resources has it, not {{ . | quote }}
+{{- end -}}
 {{- end -}}
 {{- if and (hasKey $target "replicas") (ne ($target.replicas | toString) "restore") (not (regexMatch "^([1-9][0-9]{0,2}|1000)$" ($target.replicas | toString))) }}
 {{ $path }}.replicas: write a whole number from 1 to 1000, or restore, not {{ $target.replicas }}

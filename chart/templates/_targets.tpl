@@ -4,16 +4,40 @@
 {{- get .Values.instance.settings "targets" | default (dict) | toJson -}}
 {{- end -}}
 
-{{/* JSON: namespace → plural of the resource → names of the workloads, sorted and each once. */}}
+{{/* JSON of the instance's settings as the plugin gets them: without what only the chart must know of a target. */}}
+{{- define "toggle.settings" -}}
+{{- $settings := deepCopy .Values.instance.settings -}}
+{{- range $target := get $settings "targets" | default (dict) -}}
+  {{- $_ := unset $target "resource" -}}
+{{- end -}}
+{{- $settings | toJson -}}
+{{- end -}}
+
+{{/* The kinds that go by their name alone; what else can be scaled is a custom one, and named apiVersion/Kind. */}}
+{{- define "toggle.builtIn" -}}
+{{- list "Deployment" "StatefulSet" "ReplicaSet" | toJson -}}
+{{- end -}}
+
+{{/* JSON of a target's resource: its API group, its plural, and whether it is a custom one. Argument: the target. */}}
+{{- define "toggle.resource" -}}
+{{- $kind := .kind | default "Deployment" | toString -}}
+{{- $full := contains "/" $kind | ternary $kind (printf "apps/v1/%s" $kind) -}}
+{{- $group := dir (dir $full) | trimPrefix "." -}}
+{{- $custom := not (and (eq (dir $full) "apps/v1") (has (base $full) (include "toggle.builtIn" . | fromJsonArray))) -}}
+{{- dict "group" $group "plural" (.resource | default (printf "%ss" (base $full | lower))) "custom" $custom | toJson -}}
+{{- end -}}
+
+{{/* JSON: namespace → plural.group → the resource as above, with the names of the workloads, sorted and each once. */}}
 {{- define "toggle.workloads" -}}
-{{- $plurals := dict "Deployment" "deployments" "StatefulSet" "statefulsets" -}}
 {{- $namespaces := dict -}}
 {{- range $target := include "toggle.targets" . | fromJson -}}
   {{- $namespace := $target.namespace | toString -}}
-  {{- $plural := get $plurals ($target.kind | default "Deployment" | toString) -}}
-  {{- $kinds := get $namespaces $namespace | default (dict) -}}
-  {{- $names := append (get $kinds $plural | default (list)) ($target.name | toString) | uniq | sortAlpha -}}
-  {{- $_ := set $namespaces $namespace (set $kinds $plural $names) -}}
+  {{- $resource := include "toggle.resource" $target | fromJson -}}
+  {{- $key := printf "%s.%s" $resource.plural $resource.group -}}
+  {{- $resources := get $namespaces $namespace | default (dict) -}}
+  {{- $found := get $resources $key | default $resource -}}
+  {{- $names := append ($found.names | default (list)) ($target.name | toString) | uniq | sortAlpha -}}
+  {{- $_ := set $namespaces $namespace (set $resources $key (set $found "names" $names)) -}}
 {{- end -}}
 {{- $namespaces | toJson -}}
 {{- end -}}

@@ -119,7 +119,9 @@ def variables(each: Object) -> dict[str, Any]:
 
 
 def settings(values: str) -> Object:
-    """The instance's settings in a values file."""
+    """The instance's settings in a values file, as the plugin gets them."""
     raw = yaml.safe_load(VALUES[values].read_text(encoding="utf-8"))
-    found: Object = raw["instance"]["settings"]
+    found: dict[str, Any] = raw["instance"]["settings"]
+    for target in found["targets"].values():
+        target.pop("resource", None)
     return found

@@ -126,3 +126,28 @@ def test_the_helm_test_asks_for_exactly_the_rights_that_are_granted(values: str,
 def test_every_kind_of_the_plugin_has_its_plural(kind: str, prefix: str) -> None:
     objects = render("minimal", {"instance.settings.targets.web.kind": prefix + kind})
     assert granted(objects) == set(used(WorkloadRef(kind, "demo", "web"), diagnosis=True))
+
+
+def test_of_a_custom_kind_the_scale_is_read_too() -> None:
+    objects = render("minimal", {"instance.settings.targets.web.kind": "argoproj.io/v1alpha1/Rollout"})
+    rights = {(group, resource, verb) for _, group, resource, name, verb in granted(objects) if name == "web"}
+    assert rights == {
+        ("argoproj.io", "rollouts/scale", "get"),
+        ("argoproj.io", "rollouts/scale", "patch"),
+        ("argoproj.io", "rollouts", "get"),
+        ("argoproj.io", "rollouts", "watch"),
+    }
+
+
+def test_a_kind_of_the_core_group_has_the_empty_group() -> None:
+    objects = render("minimal", {"instance.settings.targets.web.kind": "v1/ReplicationController"})
+    assert ("demo", "", "replicationcontrollers/scale", "web", "patch") in granted(objects)
+
+
+def test_a_plural_that_is_irregular_is_the_charts_own_affair() -> None:
+    target = {"kind": "games.example/v1/Chess", "resource": "chesses", "namespace": "demo", "name": "club"}
+    objects = render("minimal", {"instance.settings.targets.club": target})
+    assert ("demo", "games.example", "chesses/scale", "club", "patch") in granted(objects)
+    configuration = find(objects, "ConfigMap", "rel-maubot-k8s-toggle-provisioner")["data"]["provision.json"]
+    del target["resource"]
+    assert json.loads(configuration)["instance"]["settings"]["targets"]["club"] == target

@@ -72,7 +72,7 @@ def test_it_knows_the_settings_of_the_plugin_and_no_other() -> None:
     settings = SCHEMA["$defs"]["settings"]
     assert set(settings["properties"]) == set(KEYS)
     target = settings["properties"]["targets"]["additionalProperties"]
-    assert set(target["properties"]) == {"kind", "namespace", "name", "replicas", "allowed_users"}
+    assert set(target["properties"]) == {"kind", "resource", "namespace", "name", "replicas", "allowed_users"}
     assert target["additionalProperties"] is False
 
 

@@ -42,7 +42,10 @@ ONE_MISTAKE = NOTEBOOK.replace("replicas: 2", "replicas: two")
 TWO_MISTAKES = ONE_MISTAKE.replace("StatefulSet", "Pod")
 NO_YAML = NOTEBOOK.replace("replicas: 2", "replicas: 2: 3")
 REFUSALS = {
-    TWO_MISTAKES: "2 problems. First: targets.notebook.kind: write Deployment, StatefulSet, ReplicaSet or apiVersion/Kind, not 'Pod'",
+    TWO_MISTAKES: (
+        "2 problems. First: targets.notebook.kind: "
+        "write Deployment, StatefulSet, ReplicaSet or apiVersion/Kind, not 'Pod'"
+    ),
     NO_YAML: "line {line}, column 20: not valid YAML (mapping values are not allowed here); check the indentation",
     ONE_MISTAKE: "targets.notebook.replicas: write a whole number from 1 to 1000, or restore, not 'two'",
 }

@@ -35,6 +35,7 @@ from .builders import ALICE, BOB
 
 SHIPPED = Path(__file__).parents[2] / "base-config.yaml"
 
+KINDS_SENTENCE = "write Deployment, StatefulSet, ReplicaSet or apiVersion/Kind"
 IDENTITY = "JqNTNthxenb0dj0SbFGBDcvkDXWDFxdyU0+IO6PJf3o"
 FULL: dict[str, Any] = {
     "command": "games",
@@ -242,12 +243,12 @@ def test_wrong_values_are_refused_with_their_path_and_what_to_write(raw: object,
         (
             with_target(kind="DaemonSet"),
             "targets.web.kind",
-            "write Deployment, StatefulSet, ReplicaSet or apiVersion/Kind, not 'DaemonSet'",
+            f"{KINDS_SENTENCE}, not 'DaemonSet'",
         ),
         (
             with_target(kind="deployment"),
             "targets.web.kind",
-            "write Deployment, StatefulSet, ReplicaSet or apiVersion/Kind, not 'deployment'",
+            f"{KINDS_SENTENCE}, not 'deployment'",
         ),
         (
             with_target(kind=["Deployment"]),

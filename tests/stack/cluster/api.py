@@ -90,7 +90,7 @@ class ApiServer:
         if wanted.verb == "delete":
             return self._store.delete(*key)
         if wanted.verb == "patch":
-            patch = changes.parse_patch(request.content_type, body)
+            patch = changes.parse_patch(wanted.resource, request.content_type, body)
             return self._write(request, wanted, changes.merge(self._store.get(*key), patch))
         return self._write(request, wanted, changes.parse_object(body))
 
@@ -129,7 +129,7 @@ class ApiServer:
         if wanted.verb == "get":
             return scale
         if wanted.verb == "patch":
-            patch = changes.parse_patch(request.content_type, body)
+            patch = changes.parse_patch(wanted.resource, request.content_type, body)
             # A merge patch is applied to the newest object: only a version that it names itself can conflict.
             return changes.write_scale(self._store, *key, changes.merge(scale, patch), _manager(request))
         if wanted.verb == "update":

@@ -12,6 +12,7 @@ from . import errors
 from .managed_fields import Writer
 from .resources import Json, Resource
 from .store import ObjectStore
+from .workload_objects import desired, selector_of, with_replicas
 
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
@@ -21,10 +22,12 @@ INT32 = 2**31 - 1
 _DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
 
-def parse_patch(content_type: str, body: str) -> Json:
+def parse_patch(resource: Resource, content_type: str, body: str) -> Json:
     """Raises ApiError 415 or 400."""
-    if content_type not in ACCEPTED_PATCHES:
-        raise errors.unsupported_media_type(ACCEPTED_PATCHES)
+    # A strategic merge needs a type that says how its lists are merged, and custom resources have none.
+    accepted = (MERGE_PATCH,) if resource.custom else ACCEPTED_PATCHES
+    if content_type not in accepted:
+        raise errors.unsupported_media_type(accepted)
     return parse_object(body)
 
 
@@ -56,7 +59,8 @@ def write_workload(store: ObjectStore, resource: Resource, namespace: str, name:
     """Put `new` in place of a workload, as the field manager `manager`; its status stays what the controller wrote."""
     old = store.get(resource, namespace, name)
     _check_version(resource, old, new)
-    _check_replicas(resource.kind, resource.group, name, new.get("spec", {}).get("replicas", 1))
+    if not resource.custom:
+        _check_replicas(resource.kind, resource.group, name, new.get("spec", {}).get("replicas", 1))
     metadata = {**new["metadata"], "namespace": namespace, "name": name}
     return store.replace(resource, {**new, "metadata": metadata, "status": old["status"]}, Writer(manager))
 
@@ -65,9 +69,8 @@ def read_scale(resource: Resource, workload: Json) -> Json:
     """The autoscaling/v1 Scale; a wanted count of zero is left out, as the real type does."""
     metadata = workload["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-    replicas = workload["spec"].get("replicas", 1)
-    labels = workload["spec"]["selector"]["matchLabels"]
-    selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+    replicas = desired(workload)
+    selector = workload["status"].get("selector", "") if resource.custom else selector_of(workload)
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
@@ -83,8 +86,7 @@ def write_scale(store: ObjectStore, resource: Resource, namespace: str, name: st
     _check_version(resource, workload, scale)
     replicas = scale.get("spec", {}).get("replicas", 0)
     _check_replicas("Scale", "autoscaling", name, replicas)
-    workload["spec"]["replicas"] = replicas
-    return read_scale(resource, store.replace(resource, workload, Writer(manager, "scale")))
+    return read_scale(resource, store.replace(resource, with_replicas(workload, replicas), Writer(manager, "scale")))
 
 
 def write_secret(

@@ -23,7 +23,7 @@ from .kubeconfigs import write_kubeconfig
 from .managed_fields import Writer
 from .resources import EVENTS, NAMESPACES, PODS, SECRETS, WORKLOADS, Json
 from .store import ObjectStore
-from .workload_objects import new_workload
+from .workload_objects import desired, new_workload, with_replicas
 
 USER = "system:serviceaccount:maubot:maubot"
 
@@ -138,18 +138,24 @@ class SimulatedCluster:
         image: str = "registry.example/app:1",
         spec: Json | None = None,
         behaviour: Behaviour | None = None,
+        owner: tuple[str, str] | None = None,
         **changes: Any,
     ) -> None:
         """Add a workload.
 
         Args:
+            kind: one of `WORKLOADS`; a custom one with its apiVersion.
             spec: fields to set in its spec, for example ``{"minReadySeconds": 1}``.
+            owner: kind and name of the controller that owns it.
             behaviour: instead of the cluster's; `changes` are fields of `Behaviour`.
         """
         resource = WORKLOADS[kind]
         self._ensure_namespace(namespace)
         workload = new_workload(resource, namespace, name, replicas, image)
         workload["spec"].update(spec or {})
+        if owner:
+            reference = {"apiVersion": "apps/v1", "kind": owner[0], "name": owner[1], "controller": True}
+            workload["metadata"]["ownerReferences"] = [reference]
         self._store.add(resource, workload, Writer("kubectl-create"))
         chosen = Behaviour(**{**vars(behaviour or self._behaviour), **changes})
         self._controllers.adopt(resource, namespace, name, chosen)
@@ -188,8 +194,7 @@ class SimulatedCluster:
 
     def replicas(self, kind: str, namespace: str, name: str) -> int:
         """What its spec wants."""
-        wanted: int = self.workload(kind, namespace, name)["spec"]["replicas"]
-        return wanted
+        return desired(self.workload(kind, namespace, name))
 
     def pods(self, namespace: str) -> list[Json]:
         """All pods of a namespace, terminating ones too."""
@@ -203,7 +208,8 @@ class SimulatedCluster:
         self, namespace: str, name: str, replicas: int, kind: str = "Deployment", manager: str = "kubectl"
     ) -> None:
         """Scale as somebody else, the field manager `manager`: no request, no authorization."""
-        self._change(namespace, name, {"replicas": replicas}, kind, Writer(manager, "scale"))
+        workload = with_replicas(self.workload(kind, namespace, name), replicas)
+        self._store.replace(WORKLOADS[kind], workload, Writer(manager, "scale"))
 
     def change(
         self, namespace: str, name: str, spec: Json, kind: str = "Deployment", manager: str = "kubectl-edit"

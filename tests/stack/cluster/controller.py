@@ -12,12 +12,14 @@ from .behaviour import Behaviour, Outcome
 from .event_objects import record_event
 from .kubelet import PodLife
 from .managed_fields import Writer
-from .resources import DEPLOYMENTS, PODS, Json, Resource
+from .resources import DEPLOYMENTS, PODS, STATEFULSETS, Json, Resource
+from .statuses import other_status
 from .store import Change, ObjectStore
 from .workload_objects import (
     Counts,
     deployment_status,
     desired,
+    pods_owner,
     revision,
     statefulset_status,
     template_hash,
@@ -132,7 +134,7 @@ class WorkloadController:
         self._delete_all()
 
     def _unseen(self, workload: Json) -> bool:
-        return bool(workload["metadata"]["generation"] > workload["status"].get("observedGeneration", 0))
+        return bool(workload["metadata"]["generation"] > int(workload["status"].get("observedGeneration", 0)))
 
     def _workload(self) -> Json | None:
         return self._store.find(*self._key)
@@ -163,9 +165,9 @@ class WorkloadController:
     def _missing(self, workload: Json) -> list[str]:
         """Names of the pods to create now."""
         wanted = desired(workload)
-        if self._key[0] == DEPLOYMENTS:
+        if self._key[0] != STATEFULSETS:
             updated = [pod for pod in self._pods() if self._is_updated(workload, pod)]
-            return [pod_objects.random_name(revision(workload)) for _ in range(wanted - len(updated))]
+            return [pod_objects.random_name(pods_owner(workload)[1]) for _ in range(wanted - len(updated))]
         names = [f"{self._key[2]}-{ordinal}" for ordinal in range(wanted)]
         taken = {pod["metadata"]["name"] for pod in self._store.list(PODS, self._key[1])}
         ready = {pod["metadata"]["name"] for pod in self._pods() if pod_objects.is_ready(pod)}
@@ -177,7 +179,7 @@ class WorkloadController:
         wanted = desired(workload)
         pods = self._pods()
         old = [pod for pod in pods if not self._is_updated(workload, pod)]
-        if self._key[0] == DEPLOYMENTS:
+        if self._key[0] != STATEFULSETS:
             updated = [pod for pod in pods if self._is_updated(workload, pod)]
             ready = [pod for pod in updated if pod_objects.is_ready(pod)]
             return updated[wanted:] + old[max(0, wanted - len(ready)) :]
@@ -194,6 +196,8 @@ class WorkloadController:
 
     @staticmethod
     def _is_updated(workload: Json, pod: Json) -> bool:
+        if workload["kind"] == "ReplicaSet":
+            return True  # it keeps what it has, whatever its template is by now
         return bool(pod_objects.revision_hash(pod) == template_hash(workload))
 
     def _create(self, workload: Json, name: str, *, started: bool = False) -> Json:
@@ -209,10 +213,11 @@ class WorkloadController:
             "used: pods=4, limited: pods=4"
         )
         about = workload
-        if self._key[0] == DEPLOYMENTS:
-            metadata = {"namespace": self._key[1], "name": revision(workload)}
-            about = {"kind": "ReplicaSet", "apiVersion": "apps/v1", "metadata": metadata}
-        source = "replicaset-controller" if self._key[0] == DEPLOYMENTS else "statefulset-controller"
+        kind, owner = pods_owner(workload)
+        if kind == "ReplicaSet":
+            metadata = {"namespace": self._key[1], "name": owner}
+            about = {"kind": kind, "apiVersion": "apps/v1", "metadata": metadata}
+        source = f"{kind.lower()}-controller"
         message = f"Error creating: {self._failure}"
         record_event(self._store, about, "FailedCreate", message, warning=True, source=source)
         self._loop.call_later(self.behaviour.retry, self.wake)
@@ -221,6 +226,9 @@ class WorkloadController:
         counts = self._counts(workload)
         if self._key[0] == DEPLOYMENTS:
             status = deployment_status(workload, counts, self._failure, self._deadline_passed(workload, counts))
+        elif self._key[0] != STATEFULSETS:
+            late = self._deadline_passed(workload, counts)
+            status = other_status(self._key[0], workload, counts, self._failure, late)
         else:
             if counts.updated == counts.replicas == desired(workload):
                 self._current_revision = revision(workload)

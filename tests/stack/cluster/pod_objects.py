@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import random
 
-from .resources import Json, Resource
+from .resources import STATEFULSETS, Json, Resource
 from .store import timestamp
-from .workload_objects import revision, template_hash
+from .workload_objects import pods_owner, revision, template_hash
 
 # Kubernetes' own alphabet for generated names: no vowels, nothing that looks like another character.
 ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
@@ -25,14 +25,16 @@ def random_name(prefix: str) -> str:
 def new_pod(resource: Resource, workload: Json, name: str) -> Json:
     """A pod that nobody has looked at yet."""
     template = workload["spec"]["template"]
-    kind = "ReplicaSet" if resource.kind == "Deployment" else resource.kind
-    owner_name = revision(workload) if kind == "ReplicaSet" else workload["metadata"]["name"]
-    owner = {"apiVersion": "apps/v1", "kind": kind, "name": owner_name, "controller": True}
+    kind, owner_name = pods_owner(workload)
+    api_version = "apps/v1" if kind == "ReplicaSet" else resource.api_version
+    owner = {"apiVersion": api_version, "kind": kind, "name": owner_name, "controller": True}
     labels = {**template["metadata"]["labels"]}
     if kind == "ReplicaSet":
         labels["pod-template-hash"] = template_hash(workload)
     else:
-        labels.update({"controller-revision-hash": revision(workload), "statefulset.kubernetes.io/pod-name": name})
+        labels["controller-revision-hash"] = revision(workload)
+    if resource == STATEFULSETS:
+        labels["statefulset.kubernetes.io/pod-name"] = name
     metadata = {"name": name, "namespace": workload["metadata"]["namespace"], "labels": labels}
     metadata["ownerReferences"] = [owner]
     return {"metadata": metadata, "spec": copy.deepcopy(template["spec"]), "status": {"phase": "Pending"}}

@@ -12,7 +12,19 @@ from dataclasses import dataclass
 
 from .ages import age
 from .pod_objects import is_ready, is_terminating
-from .resources import DEPLOYMENTS, EVENTS, NAMESPACES, PODS, SECRETS, STATEFULSETS, Json, Resource
+from .resources import (
+    DEPLOYMENTS,
+    EVENTS,
+    GAMESERVERS,
+    NAMESPACES,
+    PODS,
+    REPLICASETS,
+    ROLLOUTS,
+    SECRETS,
+    STATEFULSETS,
+    Json,
+    Resource,
+)
 from .workload_objects import desired
 
 Cell = str | int
@@ -72,6 +84,17 @@ def _statefulset_cells(statefulset: Json, now: dt.datetime) -> list[Cell]:
     return [_name(statefulset), _ready_of_desired(statefulset), _age(statefulset, now)]
 
 
+def _replicaset_cells(replicaset: Json, now: dt.datetime) -> list[Cell]:
+    status = replicaset["status"]
+    counts = [desired(replicaset), status["replicas"], status.get("readyReplicas", 0)]
+    return [_name(replicaset), *counts, _age(replicaset, now)]
+
+
+def _custom_cells(custom: Json, now: dt.datetime) -> list[Cell]:
+    """Those of a CustomResourceDefinition that asks for no columns of its own."""
+    return [_name(custom), _age(custom, now)]
+
+
 def _pod_cells(pod: Json, now: dt.datetime) -> list[Cell]:
     containers = pod["status"].get("containerStatuses", [])
     ready = f"{sum(map(_runs, containers))}/{len(pod['spec']['containers'])}"
@@ -111,6 +134,9 @@ def _column(name: str, description: str, form: str = "") -> Json:
 _NAME = _column("Name", "Unique among the resource's objects in a namespace", "name")
 _AGE = _column("Age", "How long ago it was created")
 _READY = _column("Ready", "How many of the desired pods are ready")
+_DESIRED = {**_column("Desired", "How many pods are wanted"), "type": "integer"}
+_CURRENT = {**_column("Current", "How many pods there are"), "type": "integer"}
+_READY_PODS = {**_column("Ready", "How many of them are ready"), "type": "integer"}
 _UPDATED = _column("Up-to-date", "How many pods are made from the newest template")
 _AVAILABLE = _column("Available", "How many pods have been ready for minReadySeconds")
 _CONTAINERS = _column("Ready", "How many of the containers are ready")
@@ -127,6 +153,9 @@ _MESSAGE = _column("Message", "What happened, for people")
 PRINTERS: dict[Resource, Printer] = {
     DEPLOYMENTS: Printer((_NAME, _READY, _UPDATED, _AVAILABLE, _AGE), _deployment_cells),
     STATEFULSETS: Printer((_NAME, _READY, _AGE), _statefulset_cells),
+    REPLICASETS: Printer((_NAME, _DESIRED, _CURRENT, _READY_PODS, _AGE), _replicaset_cells),
+    ROLLOUTS: Printer((_NAME, _AGE), _custom_cells),
+    GAMESERVERS: Printer((_NAME, _AGE), _custom_cells),
     PODS: Printer((_NAME, _CONTAINERS, _STATUS, _RESTARTS, _AGE), _pod_cells),
     EVENTS: Printer((_SEEN, _TYPE, _REASON, _OBJECT, _MESSAGE), _event_cells),
     SECRETS: Printer((_NAME, _SECRET_TYPE, _DATA, _AGE), _secret_cells),

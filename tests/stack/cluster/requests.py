@@ -12,7 +12,7 @@ from .resources import GROUPS, RESOURCES, Resource
 from .selectors import selected_name
 
 _PATH = re.compile(
-    r"^/(?:api/v1|apis/(?P<group>[^/]+)/v1)(?:/namespaces/(?P<namespace>[^/]+))?"
+    r"^/(?:api/v1|apis/(?P<group>[^/]+)/(?P<version>[^/]+))(?:/namespaces/(?P<namespace>[^/]+))?"
     r"/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?(?:/(?P<subresource>[^/]+))?$"
 )
 _VERBS = {"GET": "get", "PUT": "update", "PATCH": "patch", "POST": "create", "DELETE": "delete"}
@@ -33,7 +33,7 @@ class ResourceRequest:
 def resource_request(method: str, path: str, query: Mapping[str, str]) -> ResourceRequest | None:
     """Understand a request; None where the path is none of a resource, ApiError 404 where it is an unknown one's."""
     match = _PATH.match(path)
-    if match is None or (match["group"] or "") not in ("", *GROUPS):
+    if match is None or (match["group"] and GROUPS.get(match["group"]) != match["version"]):
         return None
     group, plural = match["group"] or "", match["plural"]
     resource = RESOURCES.get((group, plural))

@@ -13,7 +13,7 @@ WRITE = ("delete", "get", "list", "patch", "update", "watch")
 
 @dataclass(frozen=True)
 class Resource:
-    """A resource of one API group (empty = core), always version v1."""
+    """A resource of one API group (empty = core)."""
 
     group: str
     plural: str
@@ -24,11 +24,21 @@ class Resource:
     namespaced: bool = True
     fields: tuple[str, ...] = ()
     """Field selectors that the real server knows beside metadata.name and metadata.namespace."""
+    version: str = "v1"
+    custom: bool = False
+    """Whether a CustomResourceDefinition brought it."""
+    replicas_path: tuple[str, ...] = ("spec", "replicas")
+    """Where the wanted count is, of one that is scalable."""
 
     @property
     def api_version(self) -> str:
         """As in ``apiVersion``."""
-        return f"{self.group}/v1" if self.group else "v1"
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def full_kind(self) -> str:
+        """As the settings name it: with its apiVersion, unless it is of apps/v1."""
+        return self.kind if self.api_version == "apps/v1" else f"{self.api_version}/{self.kind}"
 
     @property
     def qualified(self) -> str:
@@ -40,15 +50,27 @@ INVOLVED = tuple(f"involvedObject.{field}" for field in ("kind", "namespace", "n
 
 DEPLOYMENTS = Resource("apps", "deployments", "Deployment", ("deploy",), scalable=True)
 STATEFULSETS = Resource("apps", "statefulsets", "StatefulSet", ("sts",), scalable=True)
+REPLICASETS = Resource("apps", "replicasets", "ReplicaSet", ("rs",), scalable=True)
+ROLLOUTS = Resource("argoproj.io", "rollouts", "Rollout", ("ro",), scalable=True, version="v1alpha1", custom=True)
+"""Argo's: its status tells all that a Deployment's does, with the observed generation as a text."""
+GAMESERVERS = Resource(
+    *("games.example", "gameservers", "GameServer", ()),
+    scalable=True,
+    custom=True,
+    replicas_path=("spec", "fleet", "size"),
+)
+"""One whose status tells how many pods there are, and nothing of their state."""
 PODS = Resource("", "pods", "Pod", ("po",), ("delete", *READ), fields=("spec.nodeName", "status.phase"))
 EVENTS = Resource("", "events", "Event", ("ev",), READ, fields=(*INVOLVED, "reason", "type", "reportingComponent"))
 SECRETS = Resource("", "secrets", "Secret", (), fields=("type",))
 NAMESPACES = Resource("", "namespaces", "Namespace", ("ns",), READ, namespaced=False)
 
-SERVED = (DEPLOYMENTS, STATEFULSETS, PODS, EVENTS, SECRETS, NAMESPACES)
+SCALABLE = (DEPLOYMENTS, STATEFULSETS, REPLICASETS, ROLLOUTS, GAMESERVERS)
+SERVED = (*SCALABLE, PODS, EVENTS, SECRETS, NAMESPACES)
 RESOURCES = {(resource.group, resource.plural): resource for resource in SERVED}
-WORKLOADS = {resource.kind: resource for resource in (DEPLOYMENTS, STATEFULSETS)}
-GROUPS = ("apps", "authorization.k8s.io")
+WORKLOADS = {resource.full_kind: resource for resource in SCALABLE}
+GROUPS = {"authorization.k8s.io": "v1", **{resource.group: resource.version for resource in SERVED if resource.group}}
+"""The one version of each API group that is served."""
 
 VERSION: Json = {
     "major": "1",
@@ -75,14 +97,14 @@ def discovery(path: str, address: str) -> Json | None:
         "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(name) for name in GROUPS]},
         "/api/v1": _resource_list("", "v1"),
     }
-    for name in GROUPS:
+    for name, served in GROUPS.items():
         documents[f"/apis/{name}"] = {"kind": "APIGroup", "apiVersion": "v1", **_group(name)}
-        documents[f"/apis/{name}/v1"] = _resource_list(name, f"{name}/v1")
+        documents[f"/apis/{name}/{served}"] = _resource_list(name, f"{name}/{served}")
     return documents.get(path.rstrip("/"))
 
 
 def _group(name: str) -> Json:
-    version = {"groupVersion": f"{name}/v1", "version": "v1"}
+    version = {"groupVersion": f"{name}/{GROUPS[name]}", "version": GROUPS[name]}
     return {"name": name, "versions": [version], "preferredVersion": version}
 
 

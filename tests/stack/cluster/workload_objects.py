@@ -1,13 +1,15 @@
-"""Deployments and StatefulSets as objects: how a new one looks, and its status as the controllers write it."""
+"""Workloads as objects: how a new one looks, and the status that the controllers write."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from .resources import DEPLOYMENTS, Json, Resource
+from .resources import DEPLOYMENTS, ROLLOUTS, SCALABLE, STATEFULSETS, Json, Resource
 from .store import timestamp
 
 
@@ -16,15 +18,18 @@ def new_workload(resource: Resource, namespace: str, name: str, replicas: int, i
     labels = {"app": name}
     container = {"name": name, "image": image, "imagePullPolicy": "IfNotPresent", "resources": {}}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [container], "restartPolicy": "Always"}}
-    spec: Json = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
-    if resource == DEPLOYMENTS:
+    spec: Json = {"selector": {"matchLabels": labels}, "template": template}
+    if resource in (DEPLOYMENTS, ROLLOUTS):
         limits = {"maxUnavailable": "25%", "maxSurge": "25%"}
         spec.update(strategy={"type": "RollingUpdate", "rollingUpdate": limits}, progressDeadlineSeconds=600)
-    else:
+    elif resource == STATEFULSETS:
         update = {"type": "RollingUpdate", "rollingUpdate": {"partition": 0, "maxUnavailable": 1}}
         spec.update(serviceName=name, podManagementPolicy="OrderedReady", updateStrategy=update)
-    spec["revisionHistoryLimit"] = 10
-    return {"metadata": {"name": name, "namespace": namespace, "labels": labels}, "spec": spec, "status": {}}
+    if resource in (DEPLOYMENTS, ROLLOUTS, STATEFULSETS):
+        spec["revisionHistoryLimit"] = 10
+    metadata = {"name": name, "namespace": namespace, "labels": labels}
+    kind = {"kind": resource.kind, "apiVersion": resource.api_version}
+    return with_replicas({**kind, "metadata": metadata, "spec": spec, "status": {}}, replicas)
 
 
 def template_hash(workload: Json) -> str:
@@ -34,9 +39,41 @@ def template_hash(workload: Json) -> str:
 
 
 def desired(workload: Json) -> int:
-    """``spec.replicas``, 1 where it is left out."""
-    replicas: int = workload["spec"].get("replicas", 1)
-    return replicas
+    """How many replicas are wanted: ``spec.replicas`` (1 where it is left out), or where its kind has them."""
+    found: Any = workload
+    for key in _resource(workload).replicas_path:
+        found = found.get(key, {})
+    return 1 if found == {} else int(found)
+
+
+def with_replicas(workload: Json, replicas: int) -> Json:
+    """`workload` with that many replicas wanted."""
+    changed = copy.deepcopy(workload)
+    *path, last = _resource(workload).replicas_path
+    found = changed
+    for key in path:
+        found = found.setdefault(key, {})
+    found[last] = replicas
+    return changed
+
+
+def selector_of(workload: Json) -> str:
+    """Its pods' label selector in query form."""
+    labels = workload["spec"]["selector"]["matchLabels"]
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def pods_owner(workload: Json) -> tuple[str, str]:
+    """Kind and name of what makes its pods: itself, but for those that have a ReplicaSet for each template."""
+    if _resource(workload) in (DEPLOYMENTS, ROLLOUTS):
+        return "ReplicaSet", revision(workload)
+    return workload["kind"], workload["metadata"]["name"]
+
+
+def _resource(workload: Json) -> Resource:
+    return next(
+        each for each in SCALABLE if (each.api_version, each.kind) == (workload["apiVersion"], workload["kind"])
+    )
 
 
 @dataclass(frozen=True)
