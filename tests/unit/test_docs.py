@@ -41,9 +41,9 @@ PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSIT
 
 
 SPEAKING = (
-    *("access", "api_failures", "api_requests", "api_transport", "bot", "config", "connection", "credentials"),
-    *("errors", "render", "rollout", "settings", "toggle", "workloads", "trust", "sync", "membership", "managers"),
-    *("stuck", "stuck_pod", "shorten"),
+    *("access", "api_discovery", "api_failures", "api_requests", "api_transport", "bot", "config", "connection"),
+    *("credentials", "errors", "render", "rollout", "settings", "toggle", "workloads", "trust", "sync", "membership"),
+    *("managers", "stuck", "stuck_pod", "shorten"),
 )
 """The modules whose texts reach people."""
 NEVER_SHOWN = (
