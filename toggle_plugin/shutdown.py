@@ -30,7 +30,7 @@ _TAKEN = "io.github.k8s_toggle.sigterm"
 """The attribute of the running maubot that says that the signal is ours; a replaced plugin finds it."""
 
 _log = logging.getLogger("maubot.plugin.io.github.k8s_toggle")
-"""There is no instance yet whose log it could be."""
+"""Not an instance's: there is none yet, and it is about all of them."""
 
 
 def take_sigterm() -> None:
@@ -61,7 +61,7 @@ class OrderlyShutdown:
         self._waiting: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Interrupt maubot, as soon as it has ended what it starts."""
+        """Interrupt maubot, once it and its instances have ended their start, or PATIENCE has."""
         if self._waiting is None:
             self._waiting = asyncio.ensure_future(self._interrupt())
 
@@ -69,7 +69,7 @@ class OrderlyShutdown:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE
         if _under_way(self._steps):
-            _log.info("sigterm=waits for='what maubot starts'")
+            _log.info("sigterm=waits why='maubot or an instance starts or stops'")
         while _under_way(self._steps) and loop.time() < deadline:  # noqa: ASYNC110 - nobody tells when
             await asyncio.sleep(LOOK)
         # Not in this round of the loop: if maubot's start has just ended, the loop halts for that only after the next
