@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .models import Requester, Trust, Verb
+from .grammar import Misunderstood, completed
+from .groups import Group
+from .models import Command, Requester, Trust, Verb
 from .settings import NO_IDENTITY, MinimumTrust, Settings, Target, grouped
 
 SIGNED = frozenset({Trust.CROSS_SIGNED_UNTRUSTED, Trust.CROSS_SIGNED_TOFU, Trust.CROSS_SIGNED_TRUSTED, Trust.VERIFIED})
@@ -23,7 +25,9 @@ ACCEPTED = {
     ),
 }
 READING = frozenset({Verb.STATUS, Verb.HELP})
-TARGETED = frozenset({Verb.START, Verb.STOP, Verb.STATUS})
+TARGETED = frozenset({Verb.START, Verb.STOP, Verb.STATUS, Verb.HISTORY})
+GROUPED = frozenset({Verb.START, Verb.STOP, Verb.STATUS, Verb.HISTORY})
+"""What can be done to a group."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,11 @@ class AccessPolicy:
             return Ignored("allowed_users")
         return Allowed() if self._room_allowed(room) else Ignored("allowed_rooms")
 
-    def check(self, requester: Requester, verb: Verb, target: Target | None = None) -> Decision:
-        """Whether `requester` may do `verb` (to `target`, where one is meant) here, with this device."""
+    def check(self, requester: Requester, verb: Verb, subject: Target | Group | None = None) -> Decision:
+        """Whether `requester` may do `verb` (to `subject`, where one is meant) here, with this device."""
         if not self.knows(requester.user):
             return Ignored("allowed_users")
-        refusal = self._where(requester) or self._device(requester) or self._what(requester.user, verb, target)
+        refusal = self._where(requester) or self._device(requester) or self._what(requester.user, verb, subject)
         return Refused(refusal) if refusal else Allowed()
 
     def targets(self, user: str, verb: Verb) -> tuple[Target, ...]:
@@ -76,6 +80,18 @@ class AccessPolicy:
         if not self.knows(user):
             return ()
         return tuple(target for target in self._settings.targets.values() if not self._what(user, verb, target))
+
+    def groups(self, user: str, verb: Verb) -> tuple[Group, ...]:
+        """The groups that `user` may do `verb` to: those whose every target they may, in the order of the settings."""
+        if verb not in GROUPED:
+            return ()
+        names = {target.name for target in self.targets(user, verb)}
+        return tuple(group for group in self._settings.groups.values() if names.issuperset(group.targets))
+
+    def names(self, user: str, verb: Verb) -> tuple[str, ...]:
+        """The names of these targets, then of these groups."""
+        targets, groups = self.targets(user, verb), self.groups(user, verb)
+        return (*(target.name for target in targets), *(group.name for group in groups))
 
     def verbs(self, user: str) -> tuple[Verb, ...]:
         """What `user` may ask for."""
@@ -114,21 +130,42 @@ class AccessPolicy:
         named = requester.user in self._settings.accepted_identities
         return (_OTHER_IDENTITY if named else _RESET_IDENTITY) + (grouped(requester.identity) or "unknown")
 
-    def _what(self, user: str, verb: Verb, target: Target | None) -> str:
-        viewer = user in self._settings.viewers
+    def _what(self, user: str, verb: Verb, subject: Target | Group | None) -> str:
         if user not in self._settings.allowed_users and verb not in READING:
             return f"You may ask for status and help, not {verb.value}; an administrator can add you to allowed_users."
-        if target is None or target.allowed_users is None or user in target.allowed_users:
+        if isinstance(subject, Group):
+            return "" if subject in self.groups(user, verb) else _group_refusal(verb, subject)
+        if subject is None or subject.allowed_users is None or user in subject.allowed_users:
             return ""
-        if viewer and verb in READING:
+        if user in self._settings.viewers and verb in READING:
             return ""
         return (
-            f"You may not {_ACTIONS.get(verb, verb.value)} {target.name}; "
-            f"an administrator can add you to targets.{target.name}.allowed_users."
+            f"You may not {_ACTIONS.get(verb, verb.value)} {subject.name}; "
+            f"an administrator can add you to targets.{subject.name}.allowed_users."
         )
 
 
-_ACTIONS = {Verb.STATUS: "see"}
+def _group_refusal(verb: Verb, group: Group) -> str:
+    """It names no target: one that is not theirs may be in there."""
+    return (
+        f"You may not {_ACTIONS.get(verb, verb.value)} {group.name}, because not all of its targets are yours; "
+        "an administrator can add you to the allowed_users of each."
+    )
+
+
+def names_in(settings: Settings) -> tuple[str, ...]:
+    """All names that a command can be about, whoever gives it."""
+    return (*settings.targets, *settings.groups)
+
+
+def said(parsed: Command | Misunderstood, user: str, settings: Settings) -> Command | Misunderstood:
+    """What `user` said to us: the name that they only began is completed, if they may use but one that begins so."""
+    if isinstance(parsed, Command) or parsed.verb is None:
+        return parsed
+    return completed(parsed, AccessPolicy(settings).names(user, parsed.verb))
+
+
+_ACTIONS = {Verb.STATUS: "see", Verb.HISTORY: "see the history of"}
 _OTHER_ROOM = (
     "I take no commands in this room; use one that allowed_rooms lists, or ask an administrator to add this one."
 )

@@ -12,20 +12,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
-from . import render
+from . import listing, render
 from .access import TARGETED, AccessPolicy, Allowed, Refused
 from .errors import ClusterError, SettingsProblem
 from .grammar import ALL, WORDS, Fault, Misunderstood
+from .groups import Group
 from .inbox import Age, age
-from .models import AuditEntry, Command, Intent, Outcome, Phase, Progress, Requester, Result, Right, Trust, Verb
+from .models import BETWEEN, AuditEntry, Command, Intent, Requester, Result, Right, Trust, Verb
 from .progress import Anchor, ProgressMessage
+from .sequence import in_turn, turns
 from .settings import Settings, Target, cautions
+from .steps import Standing, Step
 from .toggle import ToggleService
+from .told import StepRecord, Told, ToldOfGroup, audited, worth_a_call
 
-CALL_AFTER = 30.0
-"""Seconds after which the end of a command is worth a message that notifies."""
 SIDE_BY_SIDE = 8
 """Targets that one `status` or `check` asks for at a time."""
+HISTORY = 10
+"""Commands that `history` tells of."""
 QUESTIONS = 4
 """`status` and `check` of one person that run at a time."""
 TOGETHER = 1.0
@@ -72,6 +76,11 @@ class Ledger(Protocol):
     async def replied(self, event: str, reply: str) -> None: ...
     async def overtaken_by(self, entry: AuditEntry) -> str: ...
     async def finish(self, entry: AuditEntry) -> None: ...
+    async def begin_step(self, step: Step) -> None: ...
+    async def wrote_step(self, event: str, target: str) -> None: ...
+    async def end_step(self, event: str, target: str, outcome: str) -> None: ...
+    async def steps(self, event: str) -> Sequence[Step]: ...
+    async def history(self, names: Sequence[str], limit: int) -> Sequence[AuditEntry]: ...
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,7 @@ class Answers:
 
     async def resume(self, entry: AuditEntry, line: Line, reply: ProgressMessage, in_force: InForce) -> None:
         """Go on with a command that was written down by a process that died, or answer it, by the settings of now."""
-        await self.answer(Asked(self, line, in_force, entry), reply)
+        await self.answer(Asked(self, line, in_force, entry, await self._ledger.steps(entry.event)), reply)
 
     async def drain(self) -> None:
         """Wait for what is still being written down."""
@@ -176,7 +185,7 @@ class Answers:
             self._log.exception("event=%s audit=failed", entry.event)
 
 
-def _entry(line: Line, command: Command, target: Target | None) -> AuditEntry:
+def _entry(line: Line, command: Command, subject: Target | Group | None, workload: str) -> AuditEntry:
     who = line.requester
     return AuditEntry(
         event=line.anchor.event,
@@ -185,8 +194,8 @@ def _entry(line: Line, command: Command, target: Target | None) -> AuditEntry:
         device=who.device,
         fingerprint=who.fingerprint,
         verb=command.verb.value,
-        target=target.name if target else command.target or "",
-        workload=str(target.ref) if target else "",
+        target=subject.name if subject else command.target or "",
+        workload=workload,
         received_at=round(time.time() * 1000),
         arrival=line.arrival,
         sent_at=line.sent_ms,
@@ -214,11 +223,19 @@ class Asked:
 
     Args:
         entry: what a process that died wrote down of it.
+        steps: and of its steps, if it is about a group.
     """
 
     reply: ProgressMessage
 
-    def __init__(self, answers: Answers, line: Line, in_force: InForce, entry: AuditEntry | None = None) -> None:
+    def __init__(
+        self,
+        answers: Answers,
+        line: Line,
+        in_force: InForce,
+        entry: AuditEntry | None = None,
+        steps: Sequence[Step] = (),
+    ) -> None:
         self.line = line
         self.stored = True
         self._answers = answers
@@ -228,14 +245,16 @@ class Asked:
         self._policy = AccessPolicy(in_force.settings)
         self._user = line.requester.user
         self._resumed = entry
+        self._steps = steps
         self.entry = entry
         if entry is None and isinstance(line.parsed, Command):
-            target = self._one_target(line.parsed) if line.parsed.verb in (Verb.START, Verb.STOP) else None
-            self.entry = _entry(line, line.parsed, target if isinstance(target, Target) else None)
+            found = self._subject(line.parsed) if line.parsed.verb in (Verb.START, Verb.STOP) else ""
+            subject = None if isinstance(found, str) else found
+            self.entry = _entry(line, line.parsed, subject, self._workloads(subject) if subject else "")
 
-    def refusal(self, verb: Verb, target: Target | None = None) -> str:
+    def refusal(self, verb: Verb, subject: Target | Group | None = None) -> str:
         """Why not, as Markdown, or nothing."""
-        decision = self._policy.check(self.line.requester, verb, target)
+        decision = self._policy.check(self.line.requester, verb, subject)
         if isinstance(decision, Allowed):
             return ""
         return render.escape(decision.sentence) if isinstance(decision, Refused) else render.went_wrong()
@@ -245,7 +264,7 @@ class Asked:
         if fault.fault is Fault.UNKNOWN_WORD:
             names = [word for word, verb in WORDS.items() if verb in self._policy.verbs(self._user)]
         else:
-            names = [target.name for target in self._mine(fault.verb or Verb.STATUS)]
+            names = list(self._policy.names(self._user, fault.verb or Verb.STATUS))
         return render.misunderstood(fault.suggesting(names), self.line.prefix, self._help_view())
 
     async def run(self, command: Command) -> Ending:
@@ -263,11 +282,16 @@ class Asked:
         if said_no:
             await self.reply.finish(said_no)
             return Ending("refused")
+        return await self._run(command)
+
+    async def _run(self, command: Command) -> Ending:
         if command.verb is Verb.HELP:
             await self.reply.finish(render.help_text(self._help_view()))
         elif command.verb is Verb.CHECK:
             async with self._answers._turns.of(self._user):
                 await self.reply.finish(await self._check())
+        elif command.verb is Verb.HISTORY:
+            return await self._history(command)
         elif command.verb is Verb.STATUS:
             async with self._answers._turns.of(self._user):
                 return await self._status(command)
@@ -288,7 +312,7 @@ class Asked:
     @property
     def _begun(self) -> bool:
         """Whether the process that died may have written to the cluster."""
-        return self._resumed is not None and self._resumed.replicas_before is not None
+        return self._resumed is not None and (self._resumed.replicas_before is not None or bool(self._steps))
 
     def _intent(self) -> Intent | None:
         entry = self._resumed
@@ -305,61 +329,87 @@ class Asked:
         return render.target_gone(command.target or "") if self._gone() else ""
 
     def _gone(self) -> bool:
-        """Whether the target that was meant before a restart is not in the settings any more, or another workload."""
+        """Whether what was meant before a restart is not in the settings any more, or stands for other workloads."""
         entry = self._resumed
         if entry is None or entry.target in ("", ALL):
             return False
-        target = self._settings.targets.get(entry.target)
-        return target is None or entry.workload not in ("", str(target.ref))
+        subject = self._named(entry.target)
+        return subject is None or entry.workload not in ("", self._workloads(subject))
+
+    def _named(self, name: str) -> Target | Group | None:
+        return self._settings.targets.get(name) or self._settings.groups.get(name)
+
+    def _members(self, subject: Target | Group) -> list[Target]:
+        """The targets behind a name, in the order of a start."""
+        if isinstance(subject, Target):
+            return [subject]
+        return [self._settings.targets[name] for name in subject.targets]
+
+    def _workloads(self, subject: Target | Group) -> str:
+        return BETWEEN.join(str(target.ref) for target in self._members(subject))
 
     def _mine(self, verb: Verb) -> tuple[Target, ...]:
         return self._policy.targets(self._user, verb)
 
     def _help_view(self) -> render.HelpView:
         verbs = self._policy.verbs(self._user)
-        return render.HelpView(self.line.prefix, verbs, {verb: self._mine(verb) for verb in verbs if verb in TARGETED})
+        names = {verb: self._policy.names(self._user, verb) for verb in verbs if verb in TARGETED}
+        return render.HelpView(self.line.prefix, verbs, names)
 
     async def _status(self, command: Command) -> Ending:
-        targets = self._mine(Verb.STATUS)
-        if command.target not in (None, ALL):
-            target = self._settings.targets[command.target or ""]
-            if refused := self.refusal(Verb.STATUS, target):
-                await self.reply.finish(refused)
-                return Ending("refused", target)
-            targets = (target,)
+        subject = self._named(command.target or "")
+        if subject is not None and (refused := self.refusal(Verb.STATUS, subject)):
+            await self.reply.finish(refused)
+            return Ending("refused", subject if isinstance(subject, Target) else None)
+        targets = self._members(subject) if subject else self._mine(Verb.STATUS)
+        groups = (subject,) if isinstance(subject, Group) else ()
+        if subject is None:
+            groups = self._policy.groups(self._user, Verb.STATUS)
         found = await _side_by_side(self._service.status, targets)
-        text = render.statuses(found) if found else render.no_target(Verb.STATUS)
+        text = listing.statuses(found, groups) if found else render.no_target(Verb.STATUS)
         await self.reply.finish(render.with_cautions(text, self._answers._cautions()))
         failed = any(isinstance(status, ClusterError) for _, status in found)
         return Ending("failed" if failed else "done", targets[0] if len(targets) == 1 else None)
 
-    def _one_target(self, command: Command) -> Target | str:
-        """The target that is meant, or what to say instead."""
-        if command.target is not None:
-            target = self._settings.targets[command.target]
-            return self.refusal(command.verb, target) or target
+    async def _history(self, command: Command) -> Ending:
+        subject = self._named(command.target or "")
+        if subject is not None and (refused := self.refusal(Verb.HISTORY, subject)):
+            await self.reply.finish(refused)
+            return Ending("refused", subject if isinstance(subject, Target) else None)
+        names = self._policy.names(self._user, Verb.HISTORY)
+        if subject is not None:
+            names = (subject.name, *(target.name for target in self._members(subject)))
+        entries = await self._answers._ledger.history(names, HISTORY) if names else ()
+        now = time.time()
+        await self.reply.finish(listing.history(subject.name if subject else "", entries, now))
+        return Ending("done", subject if isinstance(subject, Target) else None)
+
+    def _subject(self, command: Command) -> Target | Group | str:
+        """The target or group that is meant, or what to say instead."""
+        if command.target is not None and (subject := self._named(command.target)):
+            return self.refusal(command.verb, subject) or subject
         mine = self._mine(command.verb)
         if len(mine) == 1:
             return mine[0]
         if not mine:
             return render.no_target(command.verb)
-        return render.which_target(command.verb, self.line.prefix, [target.name for target in mine])
+        return render.which_target(command.verb, self.line.prefix, self._policy.names(self._user, command.verb))
 
     async def _toggle(self, command: Command) -> Ending:
-        target = self._one_target(command)
-        if isinstance(target, str):
-            await self.reply.finish(target)
+        subject = self._subject(command)
+        if isinstance(subject, str):
+            await self.reply.finish(subject)
             return Ending("refused")
-        return await self._overtaken() or await self._followed(command.verb, target)
+        return await self._overtaken() or await self._done(command.verb, subject)
 
     async def _go_on(self, command: Command) -> Ending:
         """Go on with what was begun before a restart, or say that it ends: it may be done, so it is not refused."""
         if overtaken := await self._overtaken():
             return overtaken
         said_no = self.refusal(command.verb) or self._age() is Age.OLD or self._not_now(command)
-        target = None if said_no else self._one_target(command)
-        if isinstance(target, Target):
-            return await self._followed(command.verb, target)
+        subject = "" if said_no else self._subject(command)
+        if not isinstance(subject, str):
+            return await self._done(command.verb, subject)
         text = render.given_up(command.target or "", self.line.prefix)
         await self.reply.finish(text, text)
         return Ending("interrupted")
@@ -373,23 +423,48 @@ class Asked:
         await self.reply.finish(render.overtaken(entry.target, by))
         return Ending(Result.SUPERSEDED.value)
 
-    async def _followed(self, verb: Verb, target: Target) -> Ending:
-        told = _Told(self.reply)
+    async def _done(self, verb: Verb, subject: Target | Group) -> Ending:
+        work = self._one(verb, subject) if isinstance(subject, Target) else self._in_turn(verb, subject)
         try:
-            end = await self._service.toggle(
-                *(verb, target, self._user, told.report, self._written),
-                arrival=self.line.arrival,
-                intent=self._intent(),
-                began=self.began,
-            )
+            return await work
         except asyncio.CancelledError:
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self.reply.finish(render.interrupted(target.name)), LAST_WORDS)
+                await asyncio.wait_for(self.reply.finish(render.interrupted(subject.name)), LAST_WORDS)
             raise
+
+    async def _one(self, verb: Verb, target: Target) -> Ending:
+        told = Told(self.reply)
+        end = await self._service.toggle(
+            *(verb, target, self._user, told.report, self._written),
+            arrival=self.line.arrival,
+            intent=self._intent(),
+            began=self.began,
+        )
         prefix = self.line.prefix
         call = render.call(end, prefix) if worth_a_call(end, self._user, told.alarmed) else ""
         await self.reply.finish(render.outcome(end, prefix), call)
-        return Ending(_audited(end), target, end.before, end.after)
+        return Ending(audited(end), target, end.before, end.after)
+
+    async def _in_turn(self, verb: Verb, group: Group) -> Ending:
+        targets = turns(verb, self._members(group))
+        told = ToldOfGroup(self.reply)
+        end = await in_turn(
+            self._service,
+            Standing(group.name, verb, tuple(target.name for target in targets)),
+            *(
+                targets,
+                self._user,
+                told.report,
+                StepRecord(self._answers._ledger, self.line.anchor.event, self._answers._log),
+            ),
+            arrival=self.line.arrival,
+            intents={step.target: step.intent for step in self._steps},
+            began=self.began,
+        )
+        prefix = self.line.prefix
+        call = listing.call(end, prefix) if worth_a_call(end.whole, self._user, told.alarmed) else ""
+        await self.reply.finish(listing.standing(end, prefix), call)
+        return Ending(audited(end.whole))
 
     @property
     def began(self) -> float | None:
@@ -494,33 +569,6 @@ class _Together:
             time.time() - oldest / 1000,
             [(line.requester.user, line.parsed) for line in self.lines if isinstance(line.parsed, Command)],
         )
-
-
-class _Told:
-    """Passes progress on to the reply, and remembers whether somebody was called already."""
-
-    def __init__(self, reply: ProgressMessage) -> None:
-        self._reply = reply
-        self.alarmed = False
-
-    def report(self, news: Progress) -> None:
-        self._reply.show(render.progress(news))
-        if news.alarm:
-            self.alarmed = True
-            self._reply.call(render.alarm(news))
-
-
-def worth_a_call(end: Outcome, user: str, alarmed: bool) -> bool:
-    """Whether the end is said in a message that notifies `user`, who was called before if `alarmed`."""
-    if end.result is Result.SUPERSEDED:
-        return end.by != user
-    if alarmed and end.result is Result.TIMED_OUT and end.status is not None and end.status.phase is Phase.STUCK:
-        return False  # that is no news any more
-    return alarmed or end.seconds > CALL_AFTER or not end.as_asked
-
-
-def _audited(end: Outcome) -> str:
-    return f"{end.result.value}: {type(end.error).__name__}" if end.error else end.result.value
 
 
 async def _or_error(work: Awaitable[T]) -> T | ClusterError:

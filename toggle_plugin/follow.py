@@ -56,20 +56,27 @@ Report = Callable[[Progress], None]
 
 
 @dataclass(eq=False)
-class Following:
-    """A command that follows a workload, until somebody newer takes over."""
+class Claim:
+    """A command's hold on its workloads, until a newer command wants one of them."""
 
-    target: str
-    note: str = ""
-    began: float = field(default_factory=time.monotonic)
     superseded: asyncio.Event = field(default_factory=asyncio.Event)
     successor: str = ""
 
     def give_way(self, successor: str) -> None:
-        """End this following, because of `successor` (a Matrix ID)."""
+        """End what is done under this claim, because of `successor` (a Matrix ID)."""
         if not self.superseded.is_set():
             self.successor = successor
             self.superseded.set()
+
+
+@dataclass(eq=False)
+class Following:
+    """One roll-out that a command follows."""
+
+    target: str
+    note: str = ""
+    began: float = field(default_factory=time.monotonic)
+    claim: Claim = field(default_factory=Claim)
 
 
 class Diagnosis:
@@ -157,10 +164,10 @@ class Follower:
     async def follow(self, timeout: float) -> End:
         """Follow for at most `timeout` seconds. Raises ClusterError when it cannot go on (deleted, no right)."""
         work: asyncio.Future[Any] = asyncio.ensure_future(self._to_the_end())
-        newer: asyncio.Future[Any] = asyncio.ensure_future(self._following.superseded.wait())
+        newer: asyncio.Future[Any] = asyncio.ensure_future(self._following.claim.superseded.wait())
         try:
             await asyncio.wait({work, newer}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            if self._following.superseded.is_set():
+            if self._following.claim.superseded.is_set():
                 return End.SUPERSEDED
             return End(work.result()) if work.done() else End.TIMED_OUT
         finally:

@@ -6,7 +6,7 @@ Pure: it knows the words and the targets' names that it is given, not who asks o
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -16,6 +16,8 @@ ALL = "all"
 ALIKE = 0.7
 """How alike a word and a verb must be to suggest it: *hello* is no slip of *help*. Targets are suggested sooner."""
 TARGETS_ALIKE = 0.6
+SUGGESTED = 5
+"""Names that are suggested together."""
 WORDS = {
     "start": Verb.START,
     "on": Verb.START,
@@ -23,9 +25,10 @@ WORDS = {
     "off": Verb.STOP,
     "status": Verb.STATUS,
     "help": Verb.HELP,
+    "history": Verb.HISTORY,
     "check": Verb.CHECK,
 }
-TAKES_TARGET = frozenset({Verb.START, Verb.STOP, Verb.STATUS})
+TAKES_TARGET = frozenset({Verb.START, Verb.STOP, Verb.STATUS, Verb.HISTORY})
 
 
 class Fault(str, Enum):
@@ -41,21 +44,23 @@ class Fault(str, Enum):
 
 @dataclass(frozen=True)
 class Misunderstood:
-    """A line that is not a command: which word is at fault, and the nearest name that there is, if one is near."""
+    """A line that is not a command: which word is at fault, and names that it may stand for, the likeliest first."""
 
     fault: Fault
     word: str = ""
-    nearest: str = ""
+    near: tuple[str, ...] = ()
     verb: Verb | None = None
 
-    def suggesting(self, names: Iterable[str]) -> Misunderstood:
-        """The same, with the nearest of `names` only."""
-        likeness = ALIKE if self.fault is Fault.UNKNOWN_WORD else TARGETS_ALIKE
-        return replace(self, nearest=nearest(self.word, names, likeness))
+    def suggesting(self, names: Collection[str]) -> Misunderstood:
+        """The same, with those of `names` only that are near."""
+        if self.fault is Fault.UNKNOWN_WORD:
+            return replace(self, near=nearest(self.word, names, ALIKE, 1))
+        near = completions(self.word, names) or nearest(self.word, names, TARGETS_ALIKE, SUGGESTED)
+        return replace(self, near=near)
 
 
-def parse(line: str, targets: Iterable[str]) -> Command | Misunderstood:
-    """The command in `line`: a verb, then at most one of `targets` (``all`` for `status`), in any case."""
+def parse(line: str, names: Collection[str]) -> Command | Misunderstood:
+    """The command in `line`: a verb, then at most one of `names` (``all`` for `status`), in any case."""
     words = line.casefold().split()
     if not words:
         return Misunderstood(Fault.EMPTY)
@@ -66,19 +71,27 @@ def parse(line: str, targets: Iterable[str]) -> Command | Misunderstood:
         return Misunderstood(Fault.TOO_MANY_WORDS, " ".join(words[1:]), verb=verb)
     if len(words) == 1:
         return Command(verb)
-    return _with_target(verb, words[1], tuple(targets))
+    if words[1] in names or (verb is Verb.STATUS and words[1] == ALL):
+        return Command(verb, words[1])
+    return Misunderstood(Fault.UNKNOWN_TARGET, words[1], verb=verb).suggesting(names)
 
 
-def _with_target(verb: Verb, word: str, targets: tuple[str, ...]) -> Command | Misunderstood:
-    if word in targets or (verb is Verb.STATUS and word == ALL):
-        return Command(verb, word)
-    return Misunderstood(Fault.UNKNOWN_TARGET, word, verb=verb).suggesting(targets)
+def completed(parsed: Command | Misunderstood, names: Collection[str]) -> Command | Misunderstood:
+    """`parsed`, or the command that it is if its unknown target is the beginning of only one of `names`."""
+    if isinstance(parsed, Command) or parsed.fault is not Fault.UNKNOWN_TARGET or parsed.verb is None:
+        return parsed
+    found = completions(parsed.word, names)
+    return Command(parsed.verb, found[0]) if len(found) == 1 else parsed
 
 
-def nearest(word: str, names: Iterable[str], likeness: float) -> str:
-    """The one of `names` that `word` is most likely a slip of, or nothing; `likeness` as difflib measures it."""
-    found = difflib.get_close_matches(word, list(names), n=1, cutoff=likeness)
-    return found[0] if found else ""
+def completions(word: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Those of `names` that begin with `word`, in their order."""
+    return tuple(name for name in names if name.startswith(word))
+
+
+def nearest(word: str, names: Iterable[str], likeness: float, most: int) -> tuple[str, ...]:
+    """Those of `names` that `word` is most likely a slip of; `likeness` as difflib measures it."""
+    return tuple(difflib.get_close_matches(word, list(names), n=most, cutoff=likeness))
 
 
 def strip_prefix(body: str, command: str) -> str | None:

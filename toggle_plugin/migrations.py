@@ -72,3 +72,19 @@ async def upgrade_v3(conn: Connection) -> None:
         "written BOOLEAN NOT NULL DEFAULT false",
     ):
         await conn.execute(f"ALTER TABLE command ADD COLUMN {column}")
+
+
+@_register(description="What a group's command does to each of its targets")
+async def upgrade_v4(conn: Connection) -> None:
+    await conn.execute(
+        """CREATE TABLE step (
+            event_id        TEXT NOT NULL,
+            target          TEXT NOT NULL,
+            workload        TEXT NOT NULL,
+            replicas_before INTEGER NOT NULL,
+            replicas_after  INTEGER NOT NULL,
+            written         BOOLEAN NOT NULL,
+            outcome         TEXT NOT NULL,
+            PRIMARY KEY (event_id, target)
+        )"""
+    )

@@ -14,6 +14,7 @@ class Verb(str, Enum):
     START = "start"
     STOP = "stop"
     STATUS = "status"
+    HISTORY = "history"
     HELP = "help"
     CHECK = "check"
 
@@ -236,12 +237,17 @@ class RolloutStatus:
     reason: str = ""
 
 
+BETWEEN = ", "
+"""What stands between the workloads of a group's command in its audit entry."""
+
+
 @dataclass(frozen=True)
 class AuditEntry:
     """What one command did: who, where, by which event, what was asked of what, from, to, how it ended, how long.
 
     Attributes:
         received_at: milliseconds since the epoch, by our clock.
+        workload: of a group's command, all of its workloads in the order of a start, with BETWEEN between them.
         outcome: empty until it ended.
         replicas_before, replicas_after: ``spec.replicas``; None where it is not known or was not asked. While the
             command is under way they are what it means to write.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import ClusterError, SettingsProblem, summary
@@ -11,13 +11,14 @@ from .grammar import Fault, Misunderstood
 from .models import Command, Outcome, Phase, Progress, Requester, Result, Right, RolloutStatus, Trust, Verb
 from .settings import Target, format_duration
 
-_MARKS = {Phase.OFF: "⚪", Phase.STARTING: "🟡", Phase.RUNNING: "🟢", Phase.STOPPING: "🟠", Phase.STUCK: "🔴"}
+MARKS = {Phase.OFF: "⚪", Phase.STARTING: "🟡", Phase.RUNNING: "🟢", Phase.STOPPING: "🟠", Phase.STUCK: "🔴"}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
 _LIST_ITEM = re.compile(r"^(\d+)\.")
 _ABOUT = {
     Verb.START: ("turn", "on and follow it until it is up"),
     Verb.STOP: ("turn", "off"),
     Verb.STATUS: ("how", "stands"),
+    Verb.HISTORY: ("who turned", "on or off, and when"),
     Verb.HELP: ("", "this text"),
     Verb.CHECK: ("", "test the connection, the rights, your device and the settings"),
 }
@@ -40,6 +41,8 @@ TENTHS_BELOW = 10.0
 _SIGNED = frozenset({Trust.CROSS_SIGNED_TOFU, Trust.CROSS_SIGNED_TRUSTED, Trust.VERIFIED})
 SHOWN_TOGETHER = 10
 """Commands that came too late which one answer names."""
+SHOWN_NAMES = 20
+"""Names that a sentence enumerates."""
 WORD_LENGTH = 40
 """Characters of somebody's own word that are shown back."""
 
@@ -64,12 +67,12 @@ def counts(status: RolloutStatus) -> str:
 
 def state(target: str, status: RolloutStatus) -> str:
     """One line for one target."""
-    line = f"{_MARKS[status.phase]} {strong(target)} is {status.phase.value} ({counts(status)})"
+    line = f"{MARKS[status.phase]} {strong(target)} is {status.phase.value} ({counts(status)})"
     return f"{line}: {escape(status.reason)}" if status.reason else line
 
 
 def progress(news: Progress) -> str:
-    return _with_note(state(news.target, news.status), news.note)
+    return with_note(state(news.target, news.status), news.note)
 
 
 def outcome(end: Outcome, prefix: str = "") -> str:
@@ -77,7 +80,7 @@ def outcome(end: Outcome, prefix: str = "") -> str:
     if end.result is Result.FAILED:
         return _failure(end, prefix)
     line = state(end.target, end.status) if end.status else f"How {strong(end.target)} stands was not seen"
-    return _with_note(line + _ending(end, prefix), end.note)
+    return with_note(line + _ending(end, prefix), end.note)
 
 
 def _failure(end: Outcome, prefix: str) -> str:
@@ -85,22 +88,22 @@ def _failure(end: Outcome, prefix: str) -> str:
     if end.before is None or end.before == end.after:
         return f"{what} {strong(end.target)} was left as it was." if end.error else what
     if end.after is None:
-        return f"{what} Whether {strong(end.target)} was changed is not known; ask {_code(prefix + 'status')}."
+        return f"{what} Whether {strong(end.target)} was changed is not known; ask {code(prefix + 'status')}."
     now = f"{strong(end.target)} was set to {end.after}, but could not be followed"
-    return f"{what} {now}; ask {_code(prefix + 'status')}."
+    return f"{what} {now}; ask {code(prefix + 'status')}."
 
 
 def _ending(end: Outcome, prefix: str) -> str:
     if end.result is Result.UNCHANGED:
         return ", as it was already."
     if end.result is Result.DONE:
-        return f", after {_seconds(end.seconds)}."
+        return f", after {in_seconds(end.seconds)}."
     if end.result is Result.SUPERSEDED:
         return f". A newer command of {escape(end.by)} took over; I follow that one."
     if end.result is Result.CHANGED:
         return f". {_somebody(end.by)} set it to {end.after} meanwhile, so I stopped following."
     return (
-        f". I followed it for {_seconds(end.seconds)} and stop now; ask {_code(prefix + 'status')} for how it stands."
+        f". I followed it for {in_seconds(end.seconds)} and stop now; ask {code(prefix + 'status')} for how it stands."
     )
 
 
@@ -111,7 +114,9 @@ def _somebody(who: str) -> str:
 def call(end: Outcome, prefix: str = "") -> str:
     """The end of a command as a message of its own, to the person who waits for it; goes behind their name."""
     if end.result is Result.DONE and end.status is not None:
-        return f"{strong(end.target)} is {end.status.phase.value} after {_seconds(end.seconds)} ({counts(end.status)})."
+        return (
+            f"{strong(end.target)} is {end.status.phase.value} after {in_seconds(end.seconds)} ({counts(end.status)})."
+        )
     return outcome(end, prefix)
 
 
@@ -128,18 +133,7 @@ def overtaken(target: str, by: str) -> str:
     return f"While I was away, a newer command of {escape(by)} for {strong(target)} took over, so I did nothing more."
 
 
-def statuses(found: Sequence[tuple[str, RolloutStatus | ClusterError]]) -> str:
-    """One line for each target."""
-    return "\n".join(_listed(_status_line(name, what) for name, what in found))
-
-
-def _status_line(name: str, found: RolloutStatus | ClusterError) -> str:
-    if isinstance(found, ClusterError):
-        return f"❔ {strong(name)} is not known: {escape(str(found))}"
-    return state(name, found)
-
-
-def _listed(lines: Iterable[str]) -> list[str]:
+def listed(lines: Iterable[str]) -> list[str]:
     every = list(lines)
     return every if len(every) == 1 else [f"* {line}" for line in every]
 
@@ -150,31 +144,32 @@ class HelpView:
 
     Attributes:
         prefix: what goes before a command here: ``!toggle `` or nothing.
+        names: the targets and groups for each verb that takes one.
     """
 
     prefix: str
     verbs: Sequence[Verb]
-    targets: dict[Verb, tuple[Target, ...]]
+    names: Mapping[Verb, Sequence[str]]
 
 
 def help_text(view: HelpView) -> str:
     lines = [_help_line(view, verb) for verb in view.verbs]
-    return "\n".join(["Here you can write:", "", *_listed(lines)])
+    return "\n".join(["Here you can write:", "", *listed(lines)])
 
 
 def _help_line(view: HelpView, verb: Verb) -> str:
-    names = [target.name for target in view.targets.get(verb, ())]
+    names = view.names.get(verb, ())
     words = [word for word in (verb.value, _ALIASES.get(verb)) if word]
     if len(names) > 1:
         words = [f"{word} NAME" for word in words]
-    if len(names) > 1 and verb is Verb.STATUS:
+    if len(names) > 1 and verb in (Verb.STATUS, Verb.HISTORY):
         words = [verb.value, *words]
     before, behind = _ABOUT[verb]
     about = f"{before} {_either([strong(name) for name in names])} {behind}" if names else behind
-    return f"{_either([_code(view.prefix + word) for word in words])}: {about}"
+    return f"{_either([code(view.prefix + word) for word in words])}: {about}"
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     # On one line: an empty line would end the code and let the rest be Markdown.
     return f"`{' '.join(text.replace('`', '').split())}`"
 
@@ -183,26 +178,27 @@ def misunderstood(fault: Misunderstood, prefix: str, view: HelpView) -> str:
     """One helpful line about a line that is no command."""
     if fault.fault is Fault.NO_PREFIX:
         verb = fault.verb or Verb.HELP
-        return f"Here a command begins with {_code(prefix.strip())}, for example {_code(prefix + verb.value)}."
+        return f"Here a command begins with {code(prefix.strip())}, for example {code(prefix + verb.value)}."
     word = strong(fault.word[:WORD_LENGTH])
-    hint = f" Did you mean {_code(_again(fault, prefix))}?" if fault.nearest else ""
+    hint = f" Did you mean {_either([code(again) for again in _again(fault, prefix)])}?" if fault.near else ""
     if fault.fault is Fault.UNKNOWN_TARGET:
-        names = [target.name for target in view.targets.get(fault.verb or Verb.STATUS, ())]
+        names = view.names.get(fault.verb or Verb.STATUS, ())
         there = f" There is {_enumerated(names)}." if names and not hint else ""
         return f"I know no target {word}.{hint}{there}"
     if fault.fault is Fault.TOO_MANY_WORDS and fault.verb is not None:
-        takes = "takes one target at the most" if view.targets.get(fault.verb) else "stands alone"
-        return f"{_code(prefix + fault.verb.value)} {takes}; {word} is too much."
-    known = f"I know {_enumerated([verb.value for verb in view.verbs])}; {_code(prefix + 'help')} says more."
+        takes = "takes one target at the most" if view.names.get(fault.verb) else "stands alone"
+        return f"{code(prefix + fault.verb.value)} {takes}; {word} is too much."
+    known = f"I know {_enumerated([verb.value for verb in view.verbs])}; {code(prefix + 'help')} says more."
     return known if fault.fault is Fault.EMPTY else f"I do not know the word {word}.{hint or ' ' + known}"
 
 
-def _again(fault: Misunderstood, prefix: str) -> str:
-    return f"{prefix}{fault.verb.value} {fault.nearest}" if fault.verb else f"{prefix}{fault.nearest}"
+def _again(fault: Misunderstood, prefix: str) -> list[str]:
+    before = f"{prefix}{fault.verb.value} " if fault.verb else prefix
+    return [f"{before}{name}" for name in fault.near]
 
 
 def which_target(verb: Verb, prefix: str, names: Sequence[str]) -> str:
-    options = [_code(f"{prefix}{verb.value} {name}") for name in names]
+    options = [code(f"{prefix}{verb.value} {name}") for name in names]
     return f"Which one? {_either(options)}."
 
 
@@ -215,7 +211,7 @@ def given_up(name: str, prefix: str) -> str:
     """About a command that was begun before a restart and is not followed any more, whatever became of it."""
     why = "it is too late to go on, or my settings no longer allow it"
     return (
-        f"I was stopped while I worked on {strong(name)}, and {why}; ask {_code(prefix + 'status')} for how it stands."
+        f"I was stopped while I worked on {strong(name)}, and {why}; ask {code(prefix + 'status')} for how it stands."
     )
 
 
@@ -225,14 +221,16 @@ def no_target(verb: Verb) -> str:
 
 
 def _enumerated(names: Sequence[str]) -> str:
-    return _joined([strong(name) for name in names], "and")
+    return joined([strong(name) for name in names], "and")
 
 
 def _either(options: Sequence[str]) -> str:
-    return _joined(options, "or")
+    return joined(options, "or")
 
 
-def _joined(parts: Sequence[str], word: str) -> str:
+def joined(parts: Sequence[str], word: str) -> str:
+    if len(parts) > SHOWN_NAMES:
+        return f"{', '.join(parts[:SHOWN_NAMES])} {word} {len(parts) - SHOWN_NAMES} more"
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"
 
 
@@ -245,7 +243,7 @@ def too_old(maximum: float, seconds: float) -> str:
 
 def all_too_old(maximum: float, seconds: float, commands: Sequence[tuple[str, Command]]) -> str:
     """The answer to several commands that came too late, each with who gave it; `seconds` is the age of the oldest."""
-    lines = [f"{_code(' '.join(filter(None, (c.verb.value, c.target))))} of {escape(user)}" for user, c in commands]
+    lines = [f"{code(' '.join(filter(None, (c.verb.value, c.target))))} of {escape(user)}" for user, c in commands]
     shown = lines[:SHOWN_TOGETHER]
     if len(lines) > len(shown):
         shown.append(f"and {len(lines) - len(shown)} more")
@@ -253,7 +251,7 @@ def all_too_old(maximum: float, seconds: float, commands: Sequence[tuple[str, Co
         f"Not executed: {len(lines)} commands that are up to {format_duration(seconds)} old, more than the "
         f"{format_duration(maximum)} that maximum\\_age allows. Send again what you still want."
     )
-    return "\n".join([head, "", *_listed(shown)])
+    return "\n".join([head, "", *listed(shown)])
 
 
 def too_many(most: int) -> str:
@@ -322,7 +320,7 @@ def check(view: CheckView) -> str:
     lines += [_rights_line(target, rights) for target, rights in view.rights]
     lines += [_your_device(view.requester), _my_device(view)]
     lines += [f"⚠️ Settings: {escape(str(problem))}" for problem in view.problems] or ["✅ Settings: nothing to remark."]
-    return "\n".join(_listed(lines))
+    return "\n".join(listed(lines))
 
 
 def _cluster_line(view: CheckView) -> str:
@@ -345,16 +343,16 @@ def _rights_line(target: Target, rights: Sequence[Right] | ClusterError) -> str:
 
 
 def _right_names(rights: Sequence[Right]) -> str:
-    return ", ".join(_code(f"{right.verb} {right.resource}") for right in rights)
+    return ", ".join(code(f"{right.verb} {right.resource}") for right in rights)
 
 
 def _your_device(requester: Requester) -> str:
     if not requester.encrypted:
         return "⚠️ Your message was not encrypted."
-    device = f"{_code(requester.device)}, " if requester.device else ""
+    device = f"{code(requester.device)}, " if requester.device else ""
     mark = "✅" if requester.trust in _SIGNED else "⚠️"
     known = f"{device}{_TRUST_WORDS[requester.trust]}"
-    return f"{mark} Your device: {known}; fingerprint {_code(spaced(requester.fingerprint))}."
+    return f"{mark} Your device: {known}; fingerprint {code(spaced(requester.fingerprint))}."
 
 
 def _my_device(view: CheckView) -> str:
@@ -363,7 +361,7 @@ def _my_device(view: CheckView) -> str:
     signed = view.own_trust in _SIGNED
     words = "cross-signed" if signed else "not cross-signed: generate a recovery key for the client in maubot"
     mark = "✅" if signed else "⚠️"
-    return f"{mark} My device: {_code(view.own_device)}, {words}; fingerprint {_code(view.own_fingerprint)}."
+    return f"{mark} My device: {code(view.own_device)}, {words}; fingerprint {code(view.own_fingerprint)}."
 
 
 def spaced(key: str) -> str:
@@ -371,9 +369,9 @@ def spaced(key: str) -> str:
     return " ".join(key[index : index + 4] for index in range(0, len(key), 4))
 
 
-def _with_note(line: str, note: str) -> str:
+def with_note(line: str, note: str) -> str:
     return f"{line} ({escape(note)})" if note else line
 
 
-def _seconds(seconds: float) -> str:
+def in_seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < TENTHS_BELOW else format_duration(seconds)

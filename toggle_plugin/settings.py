@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from .errors import SettingsError, SettingsProblem
+from .groups import NO_GROUPS, Group, read_groups
 from .models import Verb, WorkloadRef
 
 KINDS = ("Deployment", "StatefulSet", "ReplicaSet")
@@ -96,6 +97,7 @@ class Settings:
     rollout_timeout: float = 300.0
     kubeconfig: str = ""
     targets: Mapping[str, Target] = field(default_factory=lambda: MappingProxyType({}))
+    groups: Mapping[str, Group] = field(default_factory=lambda: NO_GROUPS)
     accepted_identities: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     viewers: frozenset[str] = frozenset()
     allowed_rooms: frozenset[str] = frozenset()
@@ -127,6 +129,7 @@ def read_settings(raw: object) -> tuple[Settings, tuple[SettingsProblem, ...]]:
     reader = _Reader()
     reader.unknown_keys(raw, KEYS, "")
     default = Settings()
+    targets = reader.targets(raw)
     settings = Settings(
         command=reader.read(raw, "command", _command, default.command),
         bare_commands=reader.read(raw, "bare_commands", _choice(BareCommands), default.bare_commands),
@@ -135,7 +138,8 @@ def read_settings(raw: object) -> tuple[Settings, tuple[SettingsProblem, ...]]:
         maximum_age=reader.read(raw, "maximum_age", _bounded_duration, default.maximum_age),
         rollout_timeout=reader.read(raw, "rollout_timeout", _bounded_duration, default.rollout_timeout),
         kubeconfig=reader.read(raw, "kubeconfig", _path, default.kubeconfig),
-        targets=reader.targets(raw),
+        targets=targets,
+        groups=reader.groups(raw, targets),
         accepted_identities=reader.identities(raw),
         viewers=reader.members(raw, "viewers", _user) or frozenset(),
         allowed_rooms=reader.rooms(raw),
@@ -249,6 +253,16 @@ class _Reader:
         found = (self.target(name, body) for name, body in value.items())
         return MappingProxyType({target.name: target for target in found if target is not None})
 
+    def groups(self, raw: Mapping[str, Any], targets: Collection[str]) -> Mapping[str, Group]:
+        """The groups whose targets are all in `targets`; one that has a mistake of its own was reported already."""
+        named = raw.get("targets") or {}
+        if not isinstance(named, Mapping):
+            return NO_GROUPS  # of what, is not known
+        groups, problems = read_groups(raw.get("groups"), named, _target_name)
+        self.problems += problems
+        whole = {name: group for name, group in groups.items() if set(group.targets) <= set(targets)}
+        return MappingProxyType(whole)
+
     def identities(self, raw: Mapping[str, Any]) -> Mapping[str, str]:
         """Who has which cross-signing identity; what is wrong stands for one that nobody has."""
         value, path = raw.get("accepted_identities"), "accepted_identities"
@@ -343,7 +357,7 @@ def grouped(key: str) -> str:
 
 def _target_name(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError("put the target's name in quotes")
+        raise ValueError("put the name in quotes")
     if value in RESERVED_TARGETS:
         raise ValueError(f"take another name: {value} is a word of the commands")
     return _matching(_TARGET, "write the name with lower-case letters, digits, -, _ and .")(value)

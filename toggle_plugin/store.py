@@ -6,11 +6,13 @@ SQLite's transaction open, and everything written later is lost with it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, fields
 
 from mautrix.util.async_db import Database
 
-from .models import AuditEntry, WorkloadRef
+from .models import BETWEEN, AuditEntry, WorkloadRef
+from .steps import Step
 from .tasks import Shield
 
 KEEP_ROWS = 10_000
@@ -29,6 +31,12 @@ _CHANGING = "(verb IN ('start', 'stop') AND outcome <> 'refused')"
 _RECEIVE = (
     f"INSERT INTO command ({', '.join(_NAMES)}) VALUES ({', '.join(f'${n}' for n in range(1, len(_NAMES) + 1))}) "  # noqa: S608
     "ON CONFLICT (event_id) DO NOTHING RETURNING event_id"
+)
+_STEP = [_COLUMNS.get(item.name, item.name) for item in fields(Step)]
+_BEGIN_STEP = (
+    f"INSERT INTO step ({', '.join(_STEP)}) VALUES ({', '.join(f'${n}' for n in range(1, len(_STEP) + 1))}) "  # noqa: S608
+    "ON CONFLICT (event_id, target) DO UPDATE SET replicas_before=excluded.replicas_before, "
+    "replicas_after=excluded.replicas_after, outcome=excluded.outcome"
 )
 
 
@@ -84,13 +92,37 @@ class Store:
         return [AuditEntry(*tuple(row)) for row in rows]
 
     async def overtaken_by(self, entry: AuditEntry) -> str:
-        """Who gave a newer command for the same workload, if somebody did; begun is enough, but not refused."""
+        """Who gave a newer command for one of its workloads, if somebody did; begun is enough, but not refused."""
         query = (
-            "SELECT user_id FROM command WHERE workload=$1 AND arrival > $2 AND verb IN ('start', 'stop') "
-            "AND outcome <> 'refused' AND (outcome <> '' OR replicas_before IS NOT NULL) ORDER BY arrival DESC LIMIT 1"
+            "SELECT user_id, workload FROM command WHERE arrival > $1 AND verb IN ('start', 'stop') "
+            "AND outcome <> 'refused' AND (outcome <> '' OR replicas_before IS NOT NULL "
+            "OR EXISTS (SELECT 1 FROM step WHERE step.event_id = command.event_id)) ORDER BY arrival DESC"
         )
-        user = await self._whole(self._database.fetchval(query, entry.workload, entry.arrival))
-        return str(user or "")
+        rows = await self._whole(self._database.fetch(query, entry.arrival))
+        mine = set(entry.workload.split(BETWEEN))
+        return next((str(row["user_id"]) for row in rows if mine & set(row["workload"].split(BETWEEN))), "")
+
+    # The steps of a group's command
+
+    async def begin_step(self, step: Step) -> None:
+        """Write down what a step is about to write to the cluster, or found to be so; again after a restart."""
+        await self._whole(self._database.execute(_BEGIN_STEP, *astuple(step)))
+
+    async def wrote_step(self, event: str, target: str) -> None:
+        """Write down that the cluster took what a step intended."""
+        query = "UPDATE step SET written=$3 WHERE event_id=$1 AND target=$2"
+        await self._whole(self._database.execute(query, event, target, True))
+
+    async def end_step(self, event: str, target: str, outcome: str) -> None:
+        """Write down how a step ended; nothing where it did not come to the cluster."""
+        query = "UPDATE step SET outcome=$3 WHERE event_id=$1 AND target=$2"
+        await self._whole(self._database.execute(query, event, target, outcome))
+
+    async def steps(self, event: str) -> list[Step]:
+        """What a command has begun of its group."""
+        query = f"SELECT {', '.join(_STEP)} FROM step WHERE event_id=$1"  # noqa: S608
+        rows = await self._whole(self._database.fetch(query, event))
+        return [Step(*tuple(row)) for row in rows]
 
     async def newest_arrival(self) -> int:
         """The place of the newest command in the order of arrival; 0 without one."""
@@ -100,6 +132,17 @@ class Store:
         """The newest `limit` commands, newest first."""
         query = f"SELECT {', '.join(_NAMES)} FROM command ORDER BY received_at DESC LIMIT $1"  # noqa: S608
         rows = await self._whole(self._database.fetch(query, limit))
+        return [AuditEntry(*tuple(row)) for row in rows]
+
+    async def history(self, names: Sequence[str], limit: int) -> list[AuditEntry]:
+        """The newest `limit` commands that changed one of these targets and groups, or meant to, newest first."""
+        places = ", ".join(f"${number}" for number in range(2, len(names) + 2))
+        query = (
+            f"SELECT {', '.join(_NAMES)} FROM command WHERE verb IN ('start', 'stop') AND (target IN ({places}) OR "  # noqa: S608
+            f"EXISTS (SELECT 1 FROM step WHERE step.event_id = command.event_id AND step.target IN ({places}))) "
+            "ORDER BY arrival DESC LIMIT $1"
+        )
+        rows = await self._whole(self._database.fetch(query, limit, *names))
         return [AuditEntry(*tuple(row)) for row in rows]
 
     async def prune(self) -> None:
@@ -113,6 +156,8 @@ class Store:
                 f"(SELECT arrival FROM command WHERE {sort} ORDER BY arrival DESC LIMIT 1 OFFSET $1)"
             )
             await self._whole(self._database.execute(query, KEEP_ROWS - 1))
+        query = "DELETE FROM step WHERE NOT EXISTS (SELECT 1 FROM command WHERE command.event_id = step.event_id)"
+        await self._whole(self._database.execute(query))
 
     async def remember(self, ref: WorkloadRef, replicas: int) -> None:
         """Keep the count that `ref` has; never 0, which would restore nothing."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from .errors import ClusterError, TimedOut, Unavailable, Unreachable
-from .follow import Cluster, Diagnosis, End, Follower, Following, Report, unnoticed
+from .follow import Claim, Cluster, Diagnosis, End, Follower, Following, Report, unnoticed
 from .managers import called
 from .models import Intent, Outcome, Phase, Result, Right, RolloutStatus, Verb, Workload, WorkloadRef
 from .restore import Counts, LastCounts
@@ -60,21 +61,17 @@ class _Lane:
     """What happens to one workload: writes one after the other, and at most one follower, the newest."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    newest: Following | None = None
+    newest: Claim | None = None
     arrival: int = 0
     by: str = ""
 
-    def enter(self, following: Following, arrival: int, by: str) -> None:
-        """Take over, or give way at once to somebody who said later what is to be, and was quicker to get here."""
-        if arrival < self.arrival:
-            following.give_way(self.by)
-            return
+    def enter(self, claim: Claim, arrival: int, by: str) -> None:
         if self.newest is not None:
             self.newest.give_way(by)
-        self.newest, self.arrival, self.by = following, arrival, by
+        self.newest, self.arrival, self.by = claim, arrival, by
 
-    def leave(self, following: Following) -> None:
-        if self.newest is following:
+    def leave(self, claim: Claim) -> None:
+        if self.newest is claim:
             self.newest = None
 
 
@@ -172,27 +169,59 @@ class ToggleService:
             intent: what it was about to write when its process died, if that is how it began.
             began: when it began, as `time.monotonic` counts.
         """
-        lane = self._lanes.setdefault(target.ref, _Lane())
-        following = Following(target.name, began=time.monotonic() if began is None else began)
-        lane.enter(following, lane.arrival + 1 if arrival is None else arrival, by)
+        with self.claimed((target.ref,), by, arrival) as claim:
+            return await self.step(verb, target, claim, report, written, intent=intent, began=began)
+
+    @contextmanager
+    def claimed(self, refs: Sequence[WorkloadRef], by: str, arrival: int | None = None) -> Iterator[Claim]:
+        """Hold `refs` for a command of `by`, taken over from whoever held one of them.
+
+        The claim gives way at once where somebody who said later what is to be of one of them was quicker to get here.
+        """
+        lanes = {ref: self._lanes.setdefault(ref, _Lane()) for ref in refs}.values()
+        newest = max(lanes, key=lambda lane: lane.arrival)
+        place, claim = newest.arrival + 1 if arrival is None else arrival, Claim()
+        if place < newest.arrival:
+            claim.give_way(newest.by)
+        else:
+            for lane in lanes:
+                lane.enter(claim, place, by)
+        try:
+            yield claim
+        finally:
+            for lane in lanes:
+                lane.leave(claim)
+
+    async def step(
+        self,
+        verb: Verb,
+        target: Target,
+        claim: Claim,
+        report: Report,
+        written: Written,
+        *,
+        intent: Intent | None = None,
+        began: float | None = None,
+    ) -> Outcome:
+        """As `toggle`, under a claim that holds `target` already."""
+        following = Following(target.name, began=time.monotonic() if began is None else began, claim=claim)
+        lane = self._lanes[target.ref]
         task = _Toggle(Outcome(Result.FAILED, target.name, verb), target, lane, following, report, written, intent)
         try:
             outcome = await self._run(task)
         except ClusterError as error:
             self._log.warning("target=%s verb=%s error=%r detail=%r", target.name, verb.value, str(error), error.detail)
             outcome = replace(task.outcome, error=error)
-        finally:
-            lane.leave(following)
         return replace(outcome, seconds=time.monotonic() - following.began)
 
     async def _run(self, task: _Toggle) -> Outcome:
         cluster = await self._connect()
         async with task.lane.lock:
-            if task.following.superseded.is_set():
+            if task.following.claim.superseded.is_set():
                 # Somebody newer waits for this lock already: what they undo at once need not be done.
                 return task.superseded()
             workload = await cluster.get(task.target.ref)
-            if task.following.superseded.is_set():
+            if task.following.claim.superseded.is_set():
                 return task.superseded()
             decided = await self._write(cluster, task, workload)
         if not decided.write and task.intent is None:
@@ -203,7 +232,7 @@ class ToggleService:
         seen = self._seen_of(task.target)
         follower = Follower(cluster, workload.ref, decided.goal, task.following, task.report, self._log, seen)
         end = await follower.follow(self._rollout_timeout())
-        outcome = replace(task.outcome, result=_RESULTS[end], status=follower.status, by=task.following.successor)
+        outcome = replace(task.outcome, result=_RESULTS[end], status=follower.status, by=task.following.claim.successor)
         if end is End.CHANGED and follower.workload is not None:
             by = called(follower.workload.scaled_by, workload.ref.kind)
             return replace(outcome, after=follower.workload.desired, by=by)
@@ -255,4 +284,4 @@ class _Toggle:
         await self.written(before, after, False)
 
     def superseded(self) -> Outcome:
-        return replace(self.outcome, result=Result.SUPERSEDED, by=self.following.successor)
+        return replace(self.outcome, result=Result.SUPERSEDED, by=self.following.claim.successor)

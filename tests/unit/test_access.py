@@ -9,8 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toggle_plugin.access import ACCEPTED, READING, SIGNED, AccessPolicy, Allowed, Decision, Ignored, Refused
-from toggle_plugin.models import Requester, Trust, Verb
+from toggle_plugin.access import (
+    ACCEPTED,
+    READING,
+    SIGNED,
+    TARGETED,
+    AccessPolicy,
+    Allowed,
+    Decision,
+    Ignored,
+    Refused,
+    names_in,
+    said,
+)
+from toggle_plugin.grammar import Misunderstood, parse
+from toggle_plugin.groups import Group
+from toggle_plugin.models import Command, Requester, Trust, Verb
 from toggle_plugin.settings import MinimumTrust, Settings, Target, grouped
 
 from .builders import ALICE, BOB, CAROL, DATABASE, MALLORY, OTHER_ROOM, ROOM, WEB, requester, settings, target
@@ -310,6 +324,53 @@ def test_the_lists_of_targets_and_verbs_say_what_the_check_says(held: Settings, 
     who = requester(user, room=room)
     targets = [found for found in held.targets.values() if mine.check(who, verb, found) == Allowed()]
     assert list(mine.targets(user, verb)) == targets
-    needs_target = verb in (Verb.START, Verb.STOP, Verb.STATUS)
+    needs_target = verb in TARGETED
     expected = bool(targets) if needs_target else mine.check(who, verb) == Allowed()
     assert (verb in mine.verbs(user)) == expected
+
+
+# Groups
+
+
+WEB_ONE, DB_OF_BOB = target("web"), target("db", DATABASE, allowed_users=frozenset({BOB}))
+STACK, FRONT = Group("stack", ("db", "web")), Group("front", ("web",))
+GROUPED_SETTINGS = settings(
+    *(WEB_ONE, DB_OF_BOB),
+    groups={"stack": STACK, "front": FRONT},
+    allowed_users=frozenset({ALICE, BOB}),
+    viewers=frozenset({CAROL}),
+)
+
+
+def test_a_group_is_for_those_who_may_use_all_of_its_targets() -> None:
+    policy = AccessPolicy(GROUPED_SETTINGS)
+    assert policy.groups(BOB, Verb.START) == (STACK, FRONT)
+    assert policy.groups(ALICE, Verb.START) == (FRONT,)
+    assert policy.check(requester(BOB), Verb.STOP, STACK) == Allowed()
+    decision = policy.check(requester(ALICE), Verb.STOP, STACK)
+    assert isinstance(decision, Refused)
+    assert decision.sentence.startswith("You may not stop stack, because not all of its targets are yours;")
+    assert "db" not in decision.sentence, "it is somebody else's"
+
+
+def test_a_viewer_may_see_groups_and_nothing_else_of_them() -> None:
+    policy = AccessPolicy(GROUPED_SETTINGS)
+    assert policy.groups(CAROL, Verb.STATUS) == (STACK, FRONT)
+    assert policy.check(requester(CAROL), Verb.STATUS, STACK) == Allowed()
+    for verb in (Verb.START, Verb.STOP, Verb.HISTORY):
+        assert policy.groups(CAROL, verb) == ()
+        assert isinstance(policy.check(requester(CAROL), verb, STACK), Refused)
+
+
+def test_a_stranger_has_no_groups_and_no_names() -> None:
+    policy = AccessPolicy(GROUPED_SETTINGS)
+    assert [policy.names(MALLORY, verb) for verb in Verb] == [()] * len(Verb)
+    assert policy.check(requester(MALLORY), Verb.STATUS, FRONT) == Ignored("allowed_users")
+
+
+def test_only_what_a_person_may_use_is_completed_for_them() -> None:
+    held = GROUPED_SETTINGS
+    assert said(parse("start sta", names_in(held)), BOB, held) == Command(Verb.START, "stack")
+    assert isinstance(said(parse("start sta", names_in(held)), ALICE, held), Misunderstood)
+    assert isinstance(said(parse("start d", names_in(held)), ALICE, held), Misunderstood)
+    assert said(parse("start db", names_in(held)), ALICE, held) == Command(Verb.START, "db"), "so it can be refused"

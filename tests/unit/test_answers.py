@@ -14,10 +14,10 @@ from mautrix.util.async_db import Database
 
 from tests.stack.cluster import Outcome as Fate
 from tests.stack.cluster import SimulatedCluster
-from toggle_plugin import answers as answers_module
-from toggle_plugin.answers import worth_a_call
+from toggle_plugin import told
 from toggle_plugin.errors import SettingsProblem
 from toggle_plugin.models import Outcome, Phase, Requester, Result, RolloutStatus, Trust, Verb
+from toggle_plugin.told import worth_a_call
 
 from .builders import ALICE, BOB, CAROL, DATABASE, ROOM, WEB, reached, requester, settings
 from .room import LOG, TARGETS, WAIT, Room
@@ -69,7 +69,7 @@ async def test_the_same_event_is_run_and_answered_once(room: Room, cluster: Simu
 async def test_a_status_shows_what_this_person_may_see(room: Room) -> None:
     off = "is off (desired 0, ready 0, available 0)"
     assert await room.say("status") == f"⚪ **web** {off}"
-    assert await room.say("status all", requester(CAROL)) == f"● ⚪ **web** {off}\n● ⚪ **db** {off}"
+    assert await room.say("status all", requester(CAROL)) == "⚪ **2 off**: web, db"
     assert (await room.say("status db")).startswith("You may not see db;")
     assert await room.outcomes() == [
         ("status", str(WEB), "done"),
@@ -82,7 +82,7 @@ async def test_a_status_that_could_not_be_asked_for_hides_no_other(room: Room, c
     cluster.delete("games", "web")
     lines = (await room.say("status", requester(BOB))).splitlines()
     assert lines[0].startswith("● ❔ **web** is not known: There is no Deployment web in namespace games;")
-    assert lines[1].startswith("● ⚪ **db** is off")
+    assert lines[1] == "● ⚪ **1 off**: db"
     assert await room.outcomes() == [("status", "", "failed")]
 
 
@@ -215,7 +215,7 @@ async def test_a_failure_wakes_the_person_and_names_itself_in_the_audit(room: Ro
 async def test_a_long_wait_ends_with_a_message_that_wakes(
     room: Room, monkeypatch: pytest.MonkeyPatch, cluster: SimulatedCluster
 ) -> None:
-    monkeypatch.setattr(answers_module, "CALL_AFTER", 0.0)
+    monkeypatch.setattr(told, "CALL_AFTER", 0.0)
     cluster.behave("games", "web", step=0.2)
     answer = await room.say("start web")
     assert re.fullmatch(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from toggle_plugin import answers, bot, connection, follow, gaps, inbox, store, sync, trust, workloads
+from toggle_plugin import bot, connection, follow, gaps, inbox, store, sync, told, trust, workloads
 from toggle_plugin.api_requests import BUILT_IN, wanted_rights
 from toggle_plugin.errors import Forbidden, NotConfigured, TimedOut, Unauthorized, Unavailable, Unreachable
 from toggle_plugin.grammar import WORDS
@@ -43,7 +43,7 @@ PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSIT
 SPEAKING = (
     *("access", "api_discovery", "api_failures", "api_requests", "api_transport", "bot", "config", "connection"),
     *("credentials", "errors", "render", "rollout", "settings", "toggle", "workloads", "trust", "sync", "membership"),
-    *("managers", "stuck", "stuck_pod", "shorten"),
+    *("managers", "stuck", "stuck_pod", "shorten", "groups", "listing"),
 )
 """The modules whose texts reach people."""
 NEVER_SHOWN = (
@@ -275,7 +275,7 @@ def test_every_column_and_every_outcome_of_the_audit_is_documented() -> None:
 @pytest.mark.parametrize(
     ("page", "text"),
     [
-        (README, f"than {answers.CALL_AFTER:.0f} s"),
+        (README, f"than {told.CALL_AFTER:.0f} s"),
         (README, f"stuck for {follow.PATIENCE:.0f} s"),
         (README, f"{follow.SETTLE:.0f} seconds later"),
         (README, f"{follow.SETTLE_AFTER_STUCK:.0f} if it was stuck"),

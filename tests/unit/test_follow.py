@@ -144,10 +144,10 @@ async def test_time_runs_out_also_where_nothing_was_seen(
 
 async def test_a_successor_ends_it_at_once(workloads: KubernetesWorkloads, cluster: SimulatedCluster) -> None:
     followed = Followed(workloads)
-    followed.following.give_way(BOB)
-    followed.following.give_way(ALICE)
+    followed.following.claim.give_way(BOB)
+    followed.following.claim.give_way(ALICE)
     assert await followed.follow() is End.SUPERSEDED
-    assert followed.following.successor == BOB, "the first one is the one that took over"
+    assert followed.following.claim.successor == BOB, "the first one is the one that took over"
 
 
 async def test_another_count_ends_it_with_the_state_of_that(

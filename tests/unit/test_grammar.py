@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toggle_plugin.grammar import WORDS, Fault, Misunderstood, nearest, parse, strip_prefix
+from toggle_plugin.grammar import WORDS, Fault, Misunderstood, completed, nearest, parse, strip_prefix
 from toggle_plugin.models import Command, Verb
 from toggle_plugin.settings import RESERVED_TARGETS
 
@@ -41,20 +41,20 @@ def test_a_line_is_a_verb_and_at_most_one_target(line: str, command: Command) ->
     [
         ("", Misunderstood(Fault.EMPTY)),
         (" \t\n", Misunderstood(Fault.EMPTY)),
-        ("strat", Misunderstood(Fault.UNKNOWN_WORD, "strat", "start")),
-        ("Stpo web", Misunderstood(Fault.UNKNOWN_WORD, "stpo", "stop")),
+        ("strat", Misunderstood(Fault.UNKNOWN_WORD, "strat", ("start",))),
+        ("Stpo web", Misunderstood(Fault.UNKNOWN_WORD, "stpo", ("stop",))),
         ("good morning", Misunderstood(Fault.UNKNOWN_WORD, "good")),
-        ("start we", Misunderstood(Fault.UNKNOWN_TARGET, "we", "web", Verb.START)),
-        ("stop it,", Misunderstood(Fault.UNKNOWN_TARGET, "it,", "", Verb.STOP)),
+        ("start we", Misunderstood(Fault.UNKNOWN_TARGET, "we", ("web",), Verb.START)),
+        ("stop it,", Misunderstood(Fault.UNKNOWN_TARGET, "it,", (), Verb.STOP)),
         ("stop it, bob", Misunderstood(Fault.TOO_MANY_WORDS, "it, bob", verb=Verb.STOP)),
         ("start web minecraft", Misunderstood(Fault.TOO_MANY_WORDS, "web minecraft", verb=Verb.START)),
         ("help me", Misunderstood(Fault.TOO_MANY_WORDS, "me", verb=Verb.HELP)),
         ("check web", Misunderstood(Fault.TOO_MANY_WORDS, "web", verb=Verb.CHECK)),
-        ("start all", Misunderstood(Fault.UNKNOWN_TARGET, "all", "", Verb.START)),
-        ("stop all", Misunderstood(Fault.UNKNOWN_TARGET, "all", "", Verb.STOP)),
-        ("start-web", Misunderstood(Fault.UNKNOWN_WORD, "start-web", "start")),
-        ("start.", Misunderstood(Fault.UNKNOWN_WORD, "start.", "start")),
-        ("!start", Misunderstood(Fault.UNKNOWN_WORD, "!start", "start")),
+        ("start all", Misunderstood(Fault.UNKNOWN_TARGET, "all", (), Verb.START)),
+        ("stop all", Misunderstood(Fault.UNKNOWN_TARGET, "all", (), Verb.STOP)),
+        ("start-web", Misunderstood(Fault.UNKNOWN_WORD, "start-web", ("start",))),
+        ("start.", Misunderstood(Fault.UNKNOWN_WORD, "start.", ("start",))),
+        ("!start", Misunderstood(Fault.UNKNOWN_WORD, "!start", ("start",))),
     ],
 )
 def test_a_line_that_is_no_command_says_what_is_wrong_with_it(line: str, fault: Misunderstood) -> None:
@@ -64,9 +64,53 @@ def test_a_line_that_is_no_command_says_what_is_wrong_with_it(line: str, fault: 
 def test_only_the_names_given_are_suggested() -> None:
     fault = parse("start minecarft", NAMES)
     assert isinstance(fault, Misunderstood)
-    assert fault.nearest == "minecraft"
-    assert fault.suggesting(["web", "db-1"]).nearest == ""
-    assert fault.suggesting(["minecart"]).nearest == "minecart"
+    assert fault.near == ("minecraft",)
+    assert fault.suggesting(["web", "db-1"]).near == ()
+    assert fault.suggesting(["minecart"]).near == ("minecart",)
+
+
+FAMILY = ("web", "web-api", "webcam", "valheim", "val")
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("start valh", Command(Verb.START, "valheim")),
+        ("STOP WEB-", Command(Verb.STOP, "web-api")),
+        ("status v", None),
+        ("start val", Command(Verb.START, "val")),
+        ("start web", Command(Verb.START, "web")),
+        ("history webc", Command(Verb.HISTORY, "webcam")),
+        ("start heim", None),
+        ("start", Command(Verb.START)),
+        ("sta valheim", None),
+    ],
+)
+def test_the_beginning_of_only_one_name_stands_for_it(line: str, command: Command | None) -> None:
+    parsed = completed(parse(line, FAMILY), FAMILY)
+    assert parsed == command or (command is None and isinstance(parsed, Misunderstood))
+
+
+def test_a_beginning_is_completed_to_what_the_person_may_use_only() -> None:
+    parsed = parse("start we", FAMILY)
+    assert isinstance(parsed, Misunderstood)
+    assert completed(parsed, ["webcam", "valheim"]) == Command(Verb.START, "webcam")
+    assert completed(parsed, ["valheim"]) == parsed
+
+
+def test_the_beginning_of_several_names_suggests_all_of_them() -> None:
+    parsed = parse("start we", FAMILY)
+    assert isinstance(parsed, Misunderstood)
+    assert parsed.near == ("web", "web-api", "webcam")
+
+
+@given(st.text(min_size=1), st.lists(st.text()))
+def test_a_completed_name_begins_with_what_was_said_and_is_alone(word: str, names: list[str]) -> None:
+    said = completed(Misunderstood(Fault.UNKNOWN_TARGET, word, verb=Verb.STOP), names)
+    if isinstance(said, Command):
+        assert [said.target] == [name for name in names if name.startswith(word)]
+    else:
+        assert sum(name.startswith(word) for name in names) != 1
 
 
 def test_a_target_is_understood_whatever_the_verb_is_called() -> None:
@@ -117,12 +161,14 @@ def test_any_line_is_a_command_or_misunderstood(line: str, names: list[str]) -> 
         assert [word for word in (found.target,) if word is not None] == words[1:]
         assert found.target is None or found.target in {*names, "all"}
     else:
-        assert found.nearest == "" or found.nearest in {*WORDS, *names}
+        assert set(found.near) <= {*WORDS, *names}
 
 
-@given(st.text(), st.lists(st.text()), st.floats(0.1, 1))
-def test_the_nearest_name_is_one_of_the_names(word: str, names: list[str], likeness: float) -> None:
-    assert nearest(word, names, likeness) in {"", *names}
+@given(st.text(), st.lists(st.text()), st.floats(0.1, 1), st.integers(1, 5))
+def test_the_nearest_names_are_some_of_the_names(word: str, names: list[str], likeness: float, most: int) -> None:
+    found = nearest(word, names, likeness, most)
+    assert set(found) <= set(names)
+    assert len(found) <= most
 
 
 @pytest.mark.parametrize(
@@ -132,7 +178,7 @@ def test_the_nearest_name_is_one_of_the_names(word: str, names: list[str], liken
 def test_a_slip_of_a_verb_is_seen_and_a_greeting_is_none(word: str, suggested: str) -> None:
     fault = parse(word, NAMES)
     assert isinstance(fault, Misunderstood)
-    assert fault.nearest == suggested
+    assert fault.near == ((suggested,) if suggested else ())
 
 
 def test_a_line_of_many_thousand_characters_is_read_as_any_other() -> None:

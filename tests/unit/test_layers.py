@@ -23,7 +23,7 @@ ROWS = (
     {"__init__"},
     {"bot", "connection"},
     {
-        *("commands", "answers", "sync", "inbox", "trust", "progress", "outbox", "rooms"),
+        *("commands", "answers", "sync", "inbox", "trust", "progress", "outbox", "rooms", "told"),
         *(
             "strangers",
             "config",
@@ -38,11 +38,14 @@ ROWS = (
             "device_lists",
         ),
     },
-    {"toggle", "follow", "restore"},
+    {"toggle", "follow", "restore", "sequence"},
     {*CLUSTER, "store", "migrations"},
     {"tasks"},
-    {"access", "rollout", "stuck", "stuck_pod", "shorten", "render", "settings", "grammar", "managers"},
-    {"models", "errors"},
+    {
+        *("access", "rollout", "stuck", "stuck_pod", "shorten", "render", "listing", "settings", "groups", "grammar"),
+        "managers",
+    },
+    {"models", "steps", "errors"},
 )
 """From top to bottom; a module imports from its own row and those below it."""
 

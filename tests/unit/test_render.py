@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from maubot.matrix import parse_formatted
 
-from toggle_plugin import render
+from toggle_plugin import listing, render
 from toggle_plugin.access import TARGETED, AccessPolicy
 from toggle_plugin.errors import ClusterError, Forbidden, NotFound, SettingsProblem, Unreachable
 from toggle_plugin.grammar import Fault, Misunderstood, parse
@@ -168,16 +168,10 @@ async def test_an_interruption_says_that_nobody_looks_for_a_while() -> None:
 # Lists
 
 
-async def test_one_status_is_a_line_and_several_are_a_list() -> None:
-    gone = NotFound("There is no Deployment web in namespace games; check kind, namespace and name of the target.")
-    assert await plain(render.statuses([("web", UP)])) == LINE
-    assert await plain(render.statuses([("web", UP), ("db", gone)])) == f"● {LINE}\n● ❔ **db** is not known: {gone}"
-
-
 def view(held: Settings, user: str = ALICE, prefix: str = "!toggle ") -> render.HelpView:
     policy = AccessPolicy(held)
     verbs = policy.verbs(user)
-    return render.HelpView(prefix, verbs, {verb: policy.targets(user, verb) for verb in verbs if verb in TARGETED})
+    return render.HelpView(prefix, verbs, {verb: policy.names(user, verb) for verb in verbs if verb in TARGETED})
 
 
 TWO = settings(
@@ -194,6 +188,7 @@ async def test_help_shows_what_this_person_may_do_to_which_targets() -> None:
         "● `!toggle start NAME` or `!toggle on NAME`: turn **web** or **db** on and follow it until it is up\n"
         "● `!toggle stop NAME` or `!toggle off NAME`: turn **web** or **db** off\n"
         "● `!toggle status` or `!toggle status NAME`: how **web** or **db** stands\n"
+        "● `!toggle history` or `!toggle history NAME`: who turned **web** or **db** on or off, and when\n"
         "● `!toggle help`: this text\n"
         "● `!toggle check`: test the connection, the rights, your device and the settings"
     )
@@ -205,6 +200,7 @@ async def test_help_without_a_prefix_and_with_a_single_target_is_short() -> None
         "● `start` or `on`: turn **web** on and follow it until it is up\n"
         "● `stop` or `off`: turn **web** off\n"
         "● `status`: how **web** stands\n"
+        "● `history`: who turned **web** on or off, and when\n"
         "● `help`: this text\n"
         "● `check`: test the connection, the rights, your device and the settings"
     )
@@ -220,7 +216,7 @@ async def test_help_of_a_viewer_shows_nothing_that_changes_anything() -> None:
 
 # Misunderstandings
 
-KNOWN = "I know **start**, **stop**, **status**, **help** and **check**; `!toggle help` says more."
+KNOWN = "I know **start**, **stop**, **status**, **history**, **help** and **check**; `!toggle help` says more."
 
 
 @pytest.mark.parametrize(
@@ -405,10 +401,10 @@ def texts(text: str) -> Sequence[str]:
         *(render.call(end) for end in ends),
         render.alarm(Progress(text, status, 1.0)),
         render.interrupted(text),
-        render.statuses([(text, status), (text, error)]),
-        render.statuses([(text, error)]),
+        listing.statuses([(text, status), (text, error)]),
+        listing.statuses([(text, error)]),
         *(
-            render.misunderstood(Misunderstood(fault, text, text, verb), "!x ", help_view)
+            render.misunderstood(Misunderstood(fault, text, (text, text), verb), "!x ", help_view)
             for fault in Fault
             for verb in (None, *Verb)
         ),
@@ -434,7 +430,7 @@ async def test_a_text_from_outside_is_read_as_it_is_in_both_forms(text: str) -> 
     for markdown in (
         render.escape(text),
         render.state("web", replace(STUCK, reason=text)),
-        render.statuses([("web", UP), ("db", ClusterError(text))]),
+        listing.statuses([("web", UP), ("db", ClusterError(text))]),
         render.outcome(ended(Result.FAILED, error=ClusterError(text))),
         render.broken_settings([SettingsProblem("", text)]),
     ):
@@ -447,8 +443,8 @@ async def test_a_text_from_outside_is_read_as_it_is_in_both_forms(text: str) -> 
 async def test_what_should_be_one_line_is_one_line(text: str) -> None:
     lines = [
         render.state("web", replace(STUCK, reason=text)),
-        render.statuses([(text, STUCK)]),
-        *(render.misunderstood(Misunderstood(fault, text, text), "", view(settings(target()))) for fault in Fault),
+        listing.statuses([(text, STUCK)]),
+        *(render.misunderstood(Misunderstood(fault, text, (text,)), "", view(settings(target()))) for fault in Fault),
     ]
     for markdown in lines:
         assert len((await plain(markdown)).splitlines()) == 1

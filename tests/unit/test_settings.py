@@ -280,8 +280,8 @@ def test_wrong_values_are_refused_with_their_path_and_what_to_write(raw: object,
             "targets.Web",
             "write the name with lower-case letters, digits, -, _ and ., not 'Web'",
         ),
-        ({"targets": {7: {"namespace": "a", "name": "b"}}}, "targets.7", "put the target's name in quotes"),
-        ({"targets": {True: {"namespace": "a", "name": "b"}}}, "targets.True", "put the target's name in quotes"),
+        ({"targets": {7: {"namespace": "a", "name": "b"}}}, "targets.7", "put the name in quotes"),
+        ({"targets": {True: {"namespace": "a", "name": "b"}}}, "targets.True", "put the name in quotes"),
     ],
 )
 def test_wrong_targets_are_refused_with_their_path_and_what_to_write(raw: object, path: str, text: str) -> None:
@@ -517,7 +517,7 @@ TARGETS = st.dictionaries(
     min_size=1,
     max_size=4,
 )
-VALID = st.fixed_dictionaries(
+WITHOUT_GROUPS = st.fixed_dictionaries(
     {
         "command": WORDS,
         "bare_commands": st.sampled_from([choice.value for choice in BareCommands]),
@@ -535,6 +535,16 @@ VALID = st.fixed_dictionaries(
 )
 
 
+def with_groups(raw: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    names = sorted(raw["targets"])
+    free = LABELS.filter(lambda name: name not in RESERVED_TARGETS and name not in names)
+    members = st.lists(st.sampled_from(names), min_size=1, unique=True)
+    return st.dictionaries(free, members, max_size=2).map(lambda groups: {**raw, "groups": groups})
+
+
+VALID = WITHOUT_GROUPS.flatmap(with_groups)
+
+
 @given(VALID)
 def test_valid_settings_are_taken_over_whole(raw: dict[str, Any]) -> None:
     parsed = parse_settings(raw)
@@ -545,6 +555,7 @@ def test_valid_settings_are_taken_over_whole(raw: dict[str, Any]) -> None:
         target = parsed.targets[name]
         assert (target.ref.namespace, target.ref.name) == (body["namespace"], body["name"])
         assert target.replicas == (None if body.get("replicas", 1) == "restore" else body.get("replicas", 1))
+    assert {name: list(group.targets) for name, group in parsed.groups.items()} == raw["groups"]
 
 
 # One value for each key that is wrong there whatever the others are.
@@ -557,6 +568,7 @@ SPOILT: dict[str, Any] = {
     "maximum_age": "1d",
     "rollout_timeout": 300,
     "kubeconfig": "kubeconfig",
+    "groups": [],
     "accepted_identities": [ALICE],
     "viewers": ALICE,
     "allowed_rooms": "#a:b.c",
