@@ -18,7 +18,8 @@ from .errors import ClusterError, SettingsProblem
 from .grammar import ALL, WORDS, Fault, Misunderstood
 from .groups import Group
 from .inbox import Age, age
-from .models import BETWEEN, AuditEntry, Command, Intent, Requester, Result, Right, Trust, Verb
+from .models import BETWEEN, AuditEntry, Command, Intent, Requester, Result, Trust, Verb
+from .overview import or_error, side_by_side
 from .progress import Anchor, ProgressMessage
 from .sequence import in_turn, turns
 from .settings import Settings, Target, cautions
@@ -26,8 +27,6 @@ from .steps import Standing, Step
 from .toggle import ToggleService
 from .told import StepRecord, Told, ToldOfGroup, audited, worth_a_call
 
-SIDE_BY_SIDE = 8
-"""Targets that one `status` or `check` asks for at a time."""
 HISTORY = 10
 """Commands that `history` tells of."""
 QUESTIONS = 4
@@ -362,14 +361,17 @@ class Asked:
             await self.reply.finish(refused)
             return Ending("refused", subject if isinstance(subject, Target) else None)
         targets = self._members(subject) if subject else self._mine(Verb.STATUS)
-        groups = (subject,) if isinstance(subject, Group) else ()
-        if subject is None:
-            groups = self._policy.groups(self._user, Verb.STATUS)
-        found = await _side_by_side(self._service.status, targets)
-        text = listing.statuses(found, groups) if found else render.no_target(Verb.STATUS)
+        found = await self._service.statuses(targets)
+        text = listing.statuses(found, self._shown(subject)) if found else render.no_target(Verb.STATUS)
         await self.reply.finish(render.with_cautions(text, self._answers._cautions()))
         failed = any(isinstance(status, ClusterError) for _, status in found)
         return Ending("failed" if failed else "done", targets[0] if len(targets) == 1 else None)
+
+    def _shown(self, subject: Target | Group | None) -> Sequence[Group]:
+        """The groups that a status of `subject`, or of everything, is about."""
+        if isinstance(subject, Group):
+            return (subject,)
+        return () if subject else self._policy.groups(self._user, Verb.STATUS)
 
     async def _history(self, command: Command) -> Ending:
         subject = self._named(command.target or "")
@@ -485,14 +487,11 @@ class Asked:
 
     async def _check(self) -> str:
         began = time.monotonic()
-        version = await _or_error(self._service.version())
+        version = await or_error(self._service.version())
         seconds = time.monotonic() - began
-        rights: list[tuple[Target, Sequence[Right] | ClusterError]] = []
-        if not isinstance(version, ClusterError):
-            mine = {target.name: target for target in self._mine(Verb.START)}
-            rights = [
-                (mine[name], found) for name, found in await _side_by_side(self._service.rights, tuple(mine.values()))
-            ]
+        mine = () if isinstance(version, ClusterError) else self._mine(Verb.START)
+        found = await side_by_side(lambda target: or_error(self._service.rights(target)), mine)
+        rights = list(zip(mine, found, strict=True))
         device, fingerprint, trust = await self._answers._own_device()
         problems = (*self._in_force.problems, *cautions(self._settings), *self._answers._cautions())
         return render.check(
@@ -569,23 +568,3 @@ class _Together:
             time.time() - oldest / 1000,
             [(line.requester.user, line.parsed) for line in self.lines if isinstance(line.parsed, Command)],
         )
-
-
-async def _or_error(work: Awaitable[T]) -> T | ClusterError:
-    try:
-        return await work
-    except ClusterError as error:
-        return error
-
-
-async def _side_by_side(
-    ask: Callable[[Target], Awaitable[T]], targets: Sequence[Target]
-) -> list[tuple[str, T | ClusterError]]:
-    """`ask` for each of `targets`, a few at a time, in their order."""
-    places = asyncio.Semaphore(SIDE_BY_SIDE)
-
-    async def one(target: Target) -> tuple[str, T | ClusterError]:
-        async with places:
-            return target.name, await _or_error(ask(target))
-
-    return list(await asyncio.gather(*(one(target) for target in targets)))

@@ -47,6 +47,12 @@ def parse_workload(ref: WorkloadRef, obj: Json) -> Workload:
     )
 
 
+def parse_wanted(wanted: Mapping[str, WorkloadRef], obj: Json) -> Workload | None:
+    """The workload, if its name is one of those `wanted`; raises as `parse_workload` does."""
+    ref = wanted.get(obj["metadata"]["name"])
+    return None if ref is None else parse_workload(ref, obj)
+
+
 def parse_custom(ref: WorkloadRef, obj: Json, scale: Json) -> Workload:
     """An object of any kind, with its scale subresource (autoscaling/v1): what its status tells is taken as told.
 

@@ -13,7 +13,8 @@ from .models import WorkloadRef
 WATCH_SECONDS = 30
 """How long one stream lasts: short, so that a connection that died silently is noticed."""
 POD_LIMIT = 200
-EVENT_PAGE = 500
+PAGE = 500
+"""Objects in one page of a list."""
 _AS_US = {"fieldManager": OURS}
 """So that our writes are told from those of others."""
 
@@ -33,6 +34,17 @@ class Resource:
 
 BUILT_IN = {kind: Resource(f"{kind.lower()}s") for kind in ("Deployment", "StatefulSet", "ReplicaSet")}
 """The kinds of apps/v1 that can be scaled."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """Something to be allowed to do, in RBAC's words; `name` is empty for what is about no object in particular."""
+
+    verb: str
+    resource: str
+    namespace: str
+    group: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,10 +105,23 @@ def list_pods(ref: WorkloadRef, selector: str) -> Request:
     return _list("pods", ref, {"labelSelector": selector, "limit": str(POD_LIMIT)})
 
 
+def list_all_pods(ref: WorkloadRef, token: str = "") -> Request:
+    """Ask for a page of the pods of the workload's namespace: the first, or the one that `token` continues with."""
+    return _list("pods", ref, _page(token))
+
+
 def list_events(ref: WorkloadRef, token: str = "") -> Request:
-    """Ask for a page of the events of the workload's namespace: the first, or the one that `token` continues with."""
-    query = {"limit": str(EVENT_PAGE)}
-    return _list("events", ref, {**query, "continue": token} if token else query)
+    """Ask for a page of the events of the workload's namespace."""
+    return _list("events", ref, _page(token))
+
+
+def list_workloads(ref: WorkloadRef, resource: Resource, token: str = "") -> Request:
+    """Ask for a page of the objects of the workload's kind in its namespace."""
+    return Request("GET", _collection(ref, resource), Asked("list", resource.plural, ref, named=False), _page(token))
+
+
+def _page(token: str) -> Mapping[str, str]:
+    return {"limit": str(PAGE), **({"continue": token} if token else {})}
 
 
 def review_access(ref: WorkloadRef, verb: str, resource: str, *, named: bool) -> Request:
@@ -106,10 +131,14 @@ def review_access(ref: WorkloadRef, verb: str, resource: str, *, named: bool) ->
         resource: as RBAC writes it: ``deployments/scale``.
         named: whether it is about `ref` by its name, or only about things of its namespace.
     """
-    plural, _, subresource = resource.partition("/")
-    attributes = {"namespace": ref.namespace, "verb": verb, "resource": plural, "subresource": subresource}
-    if named:
-        attributes.update(group=ref.group, name=ref.name)
+    return review(Access(verb, resource, ref.namespace, *((ref.group, ref.name) if named else ())))
+
+
+def review(access: Access) -> Request:
+    """Ask whether we may do `access` (a SelfSubjectAccessReview)."""
+    plural, _, subresource = access.resource.partition("/")
+    attributes = {"namespace": access.namespace, "verb": access.verb, "resource": plural, "subresource": subresource}
+    attributes.update(group=access.group, name=access.name)
     body = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",

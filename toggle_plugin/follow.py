@@ -34,12 +34,17 @@ PATIENCE = 10.0
 """Seconds that a workload must be stuck without a break before somebody is called."""
 
 
-class Cluster(Protocol):
+class Evidence(Protocol):
+    """What explains how a workload stands; every method raises `ClusterError`."""
+
+    async def pods(self, workload: Workload) -> Sequence[Pod]: ...
+    async def events(self, workload: Workload, pods: Sequence[Pod]) -> Sequence[ClusterEvent]: ...
+
+
+class Cluster(Evidence, Protocol):
     """What following needs of the cluster; every method raises `ClusterError`."""
 
     def watch(self, ref: WorkloadRef) -> AsyncGenerator[Workload, None]: ...
-    async def pods(self, workload: Workload) -> Sequence[Pod]: ...
-    async def events(self, workload: Workload, pods: Sequence[Pod]) -> Sequence[ClusterEvent]: ...
 
 
 class End(str, Enum):
@@ -82,7 +87,7 @@ class Following:
 class Diagnosis:
     """The status of a workload with its reason, as far as we may look; what was refused is not asked for again."""
 
-    def __init__(self, cluster: Cluster, log: logging.Logger) -> None:
+    def __init__(self, cluster: Evidence, log: logging.Logger) -> None:
         self._cluster = cluster
         self._log = log
         self._refused: set[str] = set()

@@ -18,11 +18,12 @@ from .errors import ClusterError, TimedOut, Unavailable, Unreachable
 from .follow import Claim, Cluster, Diagnosis, End, Follower, Following, Report, unnoticed
 from .managers import called
 from .models import Intent, Outcome, Phase, Result, Right, RolloutStatus, Verb, Workload, WorkloadRef
+from .overview import Lists, overview
 from .restore import Counts, LastCounts
 from .settings import Target
 
 
-class Workloads(Cluster, Protocol):
+class Workloads(Cluster, Lists, Protocol):
     """The cluster, as far as the use cases need it; every method raises `ClusterError`."""
 
     async def version(self) -> str: ...
@@ -133,8 +134,20 @@ class ToggleService:
         """How `target` stands now. Raises ClusterError."""
         cluster = await self._connect()
         workload = await cluster.get(target.ref)
+        return await self._told(target, workload, await Diagnosis(cluster, self._log).of(workload))
+
+    async def statuses(self, targets: Sequence[Target]) -> list[tuple[str, RolloutStatus | ClusterError]]:
+        """How `targets` stand now, each with its name."""
+        try:
+            cluster = await self._connect()
+        except ClusterError as error:
+            return [(target.name, error) for target in targets]
+        return await overview(cluster, targets, self._told, self._log)
+
+    async def _told(self, target: Target, workload: Workload, status: RolloutStatus) -> RolloutStatus:
+        """What to tell of `workload`, which was looked at and is `status`."""
         await self._seen_of(target)(workload)
-        return await Diagnosis(cluster, self._log).of(workload)
+        return status
 
     def _seen_of(self, target: Target) -> Callable[[Workload], Awaitable[None]]:
         """What is to be done with each state of `target` that is seen."""

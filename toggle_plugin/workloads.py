@@ -16,27 +16,30 @@ from functools import partial
 from typing import Any
 
 from .api_discovery import Discovery
-from .api_objects import events_about, parse_custom, parse_event, parse_pod, parse_workload
+from .api_failures import not_found
+from .api_lists import EVENT_LIMIT, PAGES, Together, list_of_events, listed
+from .api_objects import events_about, parse_custom, parse_pod, parse_wanted, parse_workload
 from .api_requests import (
+    Access,
     Resource,
     get_scale,
     get_version,
     get_workload,
-    list_events,
     list_pods,
+    list_workloads,
     patch_scale,
     review_access,
     wanted_rights,
     watch_workload,
 )
+from .api_rights import Rights
 from .api_transport import Transport
 from .api_watch import Watch
 from .credentials import Credentials, Package
-from .errors import NotConfigured
+from .errors import ClusterError, Forbidden, NotConfigured, NotFound
 from .models import ClusterEvent, Pod, Right, Workload, WorkloadRef
 
 OLDEST_PACKAGE = 37
-EVENT_PAGES, EVENT_LIMIT = 4, 50
 
 
 class KubernetesWorkloads:
@@ -50,6 +53,7 @@ class KubernetesWorkloads:
         self.server = transport.server.address
         self._transport = transport
         self._discovery = Discovery(transport)
+        self._rights = Rights(transport)
         self._log = log
 
     @classmethod
@@ -119,14 +123,34 @@ class KubernetesWorkloads:
 
     async def events(self, workload: Workload, pods: Sequence[Pod]) -> tuple[ClusterEvent, ...]:
         """Events about the workload, its ReplicaSets and `pods`, newest first, at most 50."""
-        found: list[ClusterEvent] = []
-        token = ""
-        for _ in range(EVENT_PAGES):
-            page, token = await self._transport.parsed(list_events(workload.ref, token), _event_page)
-            found += page
-            if not token:
-                break
-        return events_about(found, workload, pods, EVENT_LIMIT)
+        return events_about(await list_of_events(self._transport, workload.ref), workload, pods, EVENT_LIMIT)
+
+    async def all_of(self, refs: Sequence[WorkloadRef]) -> Mapping[WorkloadRef, Workload | ClusterError] | None:
+        """The workloads `refs`, of one kind in one namespace, by one list; None where that has to be by name."""
+        one = refs[0]
+        resource = await self._discovery.resource(one)
+        access = Access("list", resource.plural, one.namespace, one.group)
+        if resource.custom or not await self._rights.has(access):
+            return None  # of a custom kind, each object's Scale tells how many replicas are wanted
+        wanted = {ref.name: ref for ref in refs}
+        try:
+            found, whole = await listed(
+                self._transport, partial(list_workloads, one, resource), partial(parse_wanted, wanted), PAGES
+            )
+        except Forbidden:
+            await self._rights.has_now(access)  # it was taken away
+            return None
+        if not whole:
+            return None
+        there = {workload.ref: workload for workload in found if workload is not None}
+        return {ref: there.get(ref) or self._missing(ref, resource) for ref in refs}
+
+    def _missing(self, ref: WorkloadRef, resource: Resource) -> NotFound:
+        return NotFound(not_found(get_workload(ref, resource).asked, self._transport.server), detail="not listed")
+
+    def together(self, ref: WorkloadRef) -> Together:
+        """What explains several workloads of the namespace of `ref`, asked for once."""
+        return Together(self._transport, ref, self.pods)
 
     async def rights(self, ref: WorkloadRef) -> tuple[Right, ...]:
         """Which rights a target needs, and which of them are there."""
@@ -161,7 +185,3 @@ def _load_package() -> Package:
     except Exception as error:
         sentence = f"The Python package kubernetes does not fit to the others beside maubot; {cure}."
         raise NotConfigured(sentence, detail=f"{type(error).__name__}: {error}"[:500]) from error
-
-
-def _event_page(body: Mapping[str, Any]) -> tuple[list[ClusterEvent], str]:
-    return [parse_event(item) for item in body["items"]], (body.get("metadata") or {}).get("continue", "")

@@ -79,6 +79,10 @@ https://{{ first $maubot.httpRoute.hostnames }}
       {{- $rights = append $rights (merge (dict "verb" "get") $workload) -}}
       {{- $rights = append $rights (merge (dict "verb" "watch") $workload) -}}
     {{- end -}}
+    {{- if and $.Values.rbac.list $resource.several -}}
+    {{- $kind := dict "namespace" $namespace "group" $resource.group "resource" $resource.plural -}}
+    {{- $rights = append $rights (merge (dict "verb" "list") $kind) -}}
+    {{- end -}}
   {{- end -}}
   {{- if $diagnosis -}}
     {{- $rights = append $rights (dict "namespace" $namespace "verb" "list" "resource" "pods") -}}

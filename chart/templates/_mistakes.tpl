@@ -139,12 +139,39 @@ instance.settings.{{ $key }}: write a duration such as 90s, 2m or 2h30m, not {{ 
 {{- range $name, $target := include "toggle.targets" . | fromJson -}}
 {{- include "toggle.mistakes.target" (dict "name" $name "target" $target) -}}
 {{- end -}}
+{{- $targets := include "toggle.targets" . | fromJson -}}
+{{- range $name, $members := get $settings "groups" | default (dict) -}}
+{{- include "toggle.mistakes.group" (dict "name" $name "members" $members "targets" $targets) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether a target or group can be called so. Argument: the name. */}}
+{{- define "toggle.isName" -}}
+{{- $words := list "all" "on" "off" "start" "stop" "status" "history" "help" "check" -}}
+{{- if and (regexMatch "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$" .) (not (has . $words)) -}}true{{- end -}}
+{{- end -}}
+
+{{- define "toggle.mistakes.group" -}}
+{{- $path := printf "instance.settings.groups.%s" .name -}}
+{{- if or (not (include "toggle.isName" .name)) (hasKey .targets .name) }}
+{{ $path }}: take another name: lower-case letters, digits, -, _ and ., no word of the commands and no target's name
+{{- end -}}
+{{- if not .members }}
+{{ $path }}: write a list of targets in the order of a start
+{{- else if lt (len (uniq .members)) (len .members) }}
+{{ $path }}: has a target twice; name each once
+{{- end -}}
+{{- range $index, $member := .members | default (list) -}}
+{{- if not (hasKey $.targets $member) }}
+{{ $path }}[{{ $index }}]: there is no target {{ $member | quote }}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "toggle.mistakes.target" -}}
 {{- $path := printf "instance.settings.targets.%s" .name -}}
 {{- $target := .target -}}
-{{- if or (not (regexMatch "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$" .name)) (has .name (list "all" "on" "off" "start" "stop" "status" "help" "check")) }}
+{{- if not (include "toggle.isName" .name) }}
 {{ $path }}: take another name: lower-case letters, digits, -, _ and ., and no word of the commands
 {{- end -}}
 {{- range $key, $pattern := dict "namespace" (printf "^%s$" (include "toggle.pattern.label" $)) "name" (include "toggle.pattern.name" $) -}}

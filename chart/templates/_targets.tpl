@@ -27,7 +27,8 @@
 {{- dict "group" $group "plural" (.resource | default (printf "%ss" (base $full | lower))) "custom" $custom | toJson -}}
 {{- end -}}
 
-{{/* JSON: namespace → plural.group → the resource as above, with the names of the workloads, sorted and each once. */}}
+{{/* JSON: namespace → plural.group → the resource as above, with the names of the workloads, sorted and each once, and
+     whether one LIST can tell of several: of a custom kind it does not say how many replicas are wanted. */}}
 {{- define "toggle.workloads" -}}
 {{- $namespaces := dict -}}
 {{- range $target := include "toggle.targets" . | fromJson -}}
@@ -37,7 +38,9 @@
   {{- $resources := get $namespaces $namespace | default (dict) -}}
   {{- $found := get $resources $key | default $resource -}}
   {{- $names := append ($found.names | default (list)) ($target.name | toString) | uniq | sortAlpha -}}
-  {{- $_ := set $namespaces $namespace (set $resources $key (set $found "names" $names)) -}}
+  {{- $_ := set $found "names" $names -}}
+  {{- $_ := set $found "several" (and (not $found.custom) (gt (len $names) 1)) -}}
+  {{- $_ := set $namespaces $namespace (set $resources $key $found) -}}
 {{- end -}}
 {{- $namespaces | toJson -}}
 {{- end -}}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -32,10 +34,36 @@ def used(ref: WorkloadRef, *, diagnosis: bool) -> Iterator[Right]:
             yield ref.namespace, "", resource, "*", verb
 
 
+def listed(refs: Sequence[WorkloadRef]) -> Iterator[Right]:
+    """What a status may list where that is granted: the kinds of which a namespace has several targets."""
+    for ref in refs:
+        several = {other.name for other in refs if replace(other, name=ref.name) == ref}
+        if len(several) > 1 and not resource_of(ref).custom:
+            yield ref.namespace, ref.group, resource_of(ref).plural, "*", "list"
+
+
 def test_exactly_what_the_plugin_uses_is_granted(values: str, objects: list[Object]) -> None:
-    targets = parse_settings(settings(values)).targets.values()
-    expected = {right for target in targets for right in used(target.ref, diagnosis=values != "postgres")}
-    assert granted(objects) == expected
+    refs = [target.ref for target in parse_settings(settings(values)).targets.values()]
+    expected = {right for ref in refs for right in used(ref, diagnosis=values != "postgres")}
+    assert granted(objects) == expected | set(listed(refs) if values == "everything" else ())
+
+
+def test_listing_is_granted_only_where_it_is_asked_for_and_spares_requests() -> None:
+    assert list_rights("everything", {"rbac.list": False}) == set()
+    assert list_rights("everything", {}) == {("demo", "apps", "deployments")}
+    second = {"namespace": "games", "name": "second", "kind": "StatefulSet"}
+    wider = list_rights("everything", {"instance.settings.targets.second": second})
+    assert wider == {("demo", "apps", "deployments"), ("games", "apps", "statefulsets")}
+
+
+def list_rights(values: str, overrides: dict[str, Any]) -> set[tuple[str, str, str]]:
+    """Namespace, group and resource of the workloads that may be listed."""
+    rights = granted(render(values, overrides))
+    return {
+        (namespace, group, resource)
+        for namespace, group, resource, _, verb in rights
+        if verb == "list" and resource not in ("pods", "events")
+    }
 
 
 def test_the_instance_gets_the_targets_that_the_rights_are_for(values: str, objects: list[Object]) -> None:

@@ -18,7 +18,7 @@ SCHEMA = json.loads((SOURCE / "values.schema.json").read_text(encoding="utf-8"))
 DEFAULTS = yaml.safe_load((SOURCE / "values.yaml").read_text(encoding="utf-8"))
 FREE = re.compile(
     r"^(.*\.(podLabels|podAnnotations|annotations|nodeSelector|affinity|requests|limits)|global|podSecurityContext|"
-    r"containerSecurityContext|commonLabels|instance\.settings\.(targets|accepted_identities))$"
+    r"containerSecurityContext|commonLabels|instance\.settings\.(targets|groups|accepted_identities))$"
 )
 """Mappings whose keys are not ours."""
 

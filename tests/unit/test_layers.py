@@ -16,7 +16,10 @@ PACKAGE = Path(__file__).parents[2] / "toggle_plugin"
 CLUSTER = {
     "workloads",
     "credentials",
-    *(f"api_{part}" for part in ("discovery", "failures", "objects", "requests", "transport", "watch")),
+    *(
+        f"api_{part}"
+        for part in (*("discovery", "failures", "lists", "objects", "requests", "rights", "transport", "watch"),)
+    ),
 }
 
 ROWS = (
@@ -38,11 +41,23 @@ ROWS = (
             "device_lists",
         ),
     },
-    {"toggle", "follow", "restore", "sequence"},
+    {"toggle", "follow", "restore", "sequence", "overview"},
     {*CLUSTER, "store", "migrations"},
     {"tasks"},
     {
-        *("access", "rollout", "stuck", "stuck_pod", "shorten", "render", "listing", "settings", "groups", "grammar"),
+        *(
+            "access",
+            "rollout",
+            "stuck",
+            "stuck_pod",
+            "shorten",
+            "render",
+            "listing",
+            "settings",
+            "groups",
+            "grammar",
+            "selectors",
+        ),
         "managers",
     },
     {"models", "steps", "errors"},

@@ -41,7 +41,14 @@ async def test_one_status_is_a_sentence() -> None:
 
 
 async def test_what_is_well_is_gathered_and_what_is_not_comes_first_with_its_reason() -> None:
-    found = [("web", UP), ("db", STUCK), ("ark", OFF), ("api", THREE), ("old", GONE), ("new", STARTING)]
+    found: list[tuple[str, listing.Found]] = [
+        ("web", UP),
+        ("db", STUCK),
+        ("ark", OFF),
+        ("api", THREE),
+        ("old", GONE),
+        ("new", STARTING),
+    ]
     assert await plain(listing.statuses(found)) == [
         f"● ❔ **old** is not known: {GONE}",
         "● 🔴 **db** is stuck (desired 1, ready 0, available 0): pod db-0 has no node",

@@ -11,6 +11,7 @@ from aiohttp import web
 from . import changes, errors
 from .authorization import Authorization, review
 from .faults import Fault, Faults, RequestRecord, When
+from .pages import page
 from .requests import ResourceRequest, is_watch, resource_request
 from .resources import SECRETS, Json, discovery
 from .selectors import matcher
@@ -111,13 +112,13 @@ class ApiServer:
         form = asked_form(request.headers.get("Accept", ""), request.query)
         matches = matcher(wanted.resource, request.query)
         items = [obj for obj in self._store.list(wanted.resource, wanted.namespace or None) if matches(obj)]
-        version = str(self._store.version)
+        items, metadata = page(items, request.query, self._store.version, self._store.oldest)
         if form is not None:
-            return table(form, wanted.resource, items, version)
+            return {**table(form, wanted.resource, items, metadata["resourceVersion"]), "metadata": metadata}
         return {
             "kind": f"{wanted.resource.kind}List",
             "apiVersion": wanted.resource.api_version,
-            "metadata": {"resourceVersion": version},
+            "metadata": metadata,
             "items": [{key: value for key, value in obj.items() if key not in KIND} for obj in items],
         }
 

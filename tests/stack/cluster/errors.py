@@ -79,6 +79,16 @@ def expired(asked: int, oldest: int) -> ApiError:
     return ApiError(410, "Expired", f"too old resource version: {asked} ({oldest})")
 
 
+def continue_expired() -> ApiError:
+    """410: the state that a list began with is gone."""
+    message = (
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list "
+        "without the continue parameter, or use the continue token in this response to retrieve the remainder of the "
+        "results."
+    )
+    return ApiError(410, "Expired", message)
+
+
 def unsupported_media_type(accepted: tuple[str, ...]) -> ApiError:
     """415."""
     types = ", ".join(accepted)
