@@ -127,8 +127,8 @@ def _unbound(pod: Pod, events: Iterable[ClusterEvent], message: str) -> str:
     for event in events:
         if event.object_kind == "PersistentVolumeClaim" and event.object_name in pod.claims and event.reason in _CLAIM:
             return _because(f"pod {pod.name} waits for its claim {event.object_name}", shorten(event.message))
-    claims = "claim" if len(pod.claims) == 1 else "claims"
-    return _because(f"pod {pod.name} waits for its {claims} {', '.join(pod.claims)}", claim_failure(message))
+    claims = f"its claim{'' if len(pod.claims) == 1 else 's'} {', '.join(pod.claims)}"
+    return _because(f"pod {pod.name} waits for {claims}", claim_failure(message))
 
 
 def _not_set_up(pod: Pod, events: Iterable[ClusterEvent]) -> str:

@@ -51,7 +51,7 @@ NEVER_SHOWN = (
     "SELECT account_id FROM crypto_account WHERE account_id=$1",
     "persistent volumes to bind",
 )
-"""For the log only, or to read the cluster's words by."""
+"""For the log only, or what is looked for in the words of the cluster."""
 WORDS_OF_A_SENTENCE = 3
 """Shorter pieces, such as "in namespace", say nothing about whether a sentence is there."""
 

@@ -62,6 +62,7 @@ async def test_ready_is_believed_when_it_stays_so(
     workloads: KubernetesWorkloads, cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "SETTLE", 2.0)
+    monkeypatch.setattr(follow, "SETTLE_AFTER_STUCK", 2.0)
     cluster.behave("games", "web", retry=0.05)
     followed = Followed(workloads)
     cluster.scale("games", "web", 1)
@@ -307,6 +308,7 @@ async def test_the_ready_moment_between_two_crashes_is_no_news(
     workloads: KubernetesWorkloads, cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "SETTLE", 2.0)
+    monkeypatch.setattr(follow, "SETTLE_AFTER_STUCK", 2.0)
     monkeypatch.setattr(follow, "PATIENCE", NEVER)
     cluster.behave("games", "web", retry=0.05)
     followed = Followed(workloads)

@@ -319,17 +319,23 @@ async def test_what_does_not_become_ready_is_followed_until_the_time_is_up(use: 
     assert (outcome.before, outcome.after) == (0, 1)
     assert outcome.status is not None
     assert outcome.status.phase is Phase.STUCK
-    assert "fails its probe" in outcome.status.reason
+    assert "fails its readiness probe" in outcome.status.reason
 
 
 @pytest.mark.parametrize(
     ("fate", "reason"),
     [
-        (Fate.IMAGE_PULL, r"^container web of pod web-\S+ cannot get its image \((ErrImagePull|ImagePullBackOff)\): "),
+        (
+            Fate.IMAGE_PULL,
+            r"^container web of pod web-\S+ cannot get its image \S+ \((ErrImagePull|ImagePullBackOff)\): ",
+        ),
         (Fate.CRASH_LOOP, r"^container web of pod web-\S+ keeps ending with exit code 3 \(\d+ restarts?\)$"),
-        (Fate.UNSCHEDULABLE, r"^pod web-\S+ has no node: 0/3 nodes are available: 3 Insufficient memory\. "),
-        (Fate.NEVER_READY, r"^pod web-\S+ runs but fails its probe \(\d+ times\): Readiness probe failed: "),
-        (Fate.QUOTA, r'^its pods cannot be created: pods "web-\S+" is forbidden: exceeded quota: '),
+        (Fate.UNSCHEDULABLE, r"^pod web-\S+ has no node: none of 3 fits: 3 Insufficient memory$"),
+        (Fate.NEVER_READY, r"^pod web-\S+ runs but fails its readiness probe \(\d+ times\): HTTP probe failed"),
+        (
+            Fate.QUOTA,
+            r"^its pods cannot be created, for they exceed the quota compute: requested pods=1, used pods=4, ",
+        ),
     ],
 )
 async def test_what_is_stuck_says_why_and_goes_on_when_that_is_mended(
