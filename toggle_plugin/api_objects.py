@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from .managers import last_scaled
+from .managers import last_scaled_at, last_scaled_by
 from .models import ClusterEvent, Condition, Container, Pod, Workload, WorkloadRef
 
 Json = Mapping[str, Any]
@@ -21,8 +21,8 @@ NOT_STARTED = frozenset({"StartError", "ContainerCannotRun"})
 def parse_workload(ref: WorkloadRef, obj: Json) -> Workload:
     """A workload of apps/v1; raises KeyError, TypeError, ValueError or AttributeError for another thing."""
     metadata, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
+    managed = metadata.get("managedFields") or ()
     strategy = spec.get("strategy") or spec.get("updateStrategy") or {}
-    scaled_by, scaled_at = last_scaled(metadata.get("managedFields") or ())
     return Workload(
         ref=ref,
         uid=metadata.get("uid", ""),
@@ -41,8 +41,8 @@ def parse_workload(ref: WorkloadRef, obj: Json) -> Workload:
         min_ready_seconds=_count(spec, "minReadySeconds"),
         update_strategy=strategy.get("type", "RollingUpdate"),
         partition=_count(strategy.get("rollingUpdate") or {}, "partition"),
-        scaled_by=scaled_by,
-        scaled_at=_seconds(scaled_at) or 0.0,
+        scaled_by=last_scaled_by(managed),
+        scaled_at=_seconds(last_scaled_at(managed)) or 0.0,
         owner=_owner(metadata),
     )
 
@@ -64,7 +64,7 @@ def parse_custom(ref: WorkloadRef, obj: Json, scale: Json) -> Workload:
     observed, replicas = _told(status, "observedGeneration"), _count(_mapping(scale.get("status")), "replicas")
     ready, available = _told(status, "readyReplicas"), _told(status, "availableReplicas")
     updated = _told(status, "updatedReplicas")
-    scaled_by, scaled_at = last_scaled(metadata.get("managedFields") or ())
+    managed = metadata.get("managedFields") or ()
     return Workload(
         ref=ref,
         uid=metadata.get("uid", ""),
@@ -83,8 +83,8 @@ def parse_custom(ref: WorkloadRef, obj: Json, scale: Json) -> Workload:
         min_ready_seconds=_told(spec, "minReadySeconds") or 0,
         # A zero is left out by many, so a status that tells of neither says nothing.
         counted=not selected or ready is not None or available is not None,
-        scaled_by=scaled_by,
-        scaled_at=_seconds(scaled_at) or 0.0,
+        scaled_by=last_scaled_by(managed),
+        scaled_at=_seconds(last_scaled_at(managed)) or 0.0,
         owner=_owner(metadata),
     )
 

@@ -28,14 +28,22 @@ _FAMILIES = (
 """How a manager's name begins, and who that is; a name ends there, or goes on with ``-``."""
 
 
-def last_scaled(managed_fields: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
-    """The field manager that wrote the replica count last, and when (RFC 3339); empty where that is not known.
+def last_scaled_by(managed_fields: Iterable[Mapping[str, Any]]) -> str:
+    """The field manager that wrote the replica count last; empty where that is not known.
 
     Where several have written the same count, all of them own it: the last one of them counts.
     """
+    return str(_last_scaling(managed_fields).get("manager") or "")
+
+
+def last_scaled_at(managed_fields: Iterable[Mapping[str, Any]]) -> str:
+    """When that was, as the API server writes times; empty where that is not known."""
+    return str(_last_scaling(managed_fields).get("time") or "")
+
+
+def _last_scaling(managed_fields: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
     owners = [entry for entry in managed_fields if _owns_replicas(entry)]
-    newest = max(owners, key=lambda entry: str(entry.get("time") or ""), default={})
-    return str(newest.get("manager") or ""), str(newest.get("time") or "")
+    return max(owners, key=lambda entry: str(entry.get("time") or ""), default={})
 
 
 def _owns_replicas(entry: Mapping[str, Any]) -> bool:

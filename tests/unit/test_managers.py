@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.stack.cluster.managed_fields import Writer, updated
-from toggle_plugin.managers import OURS, SHOWN_LENGTH, called, last_scaled
+from toggle_plugin.managers import OURS, SHOWN_LENGTH, called, last_scaled_by
 
 Json = dict[str, Any]
 REPLICAS: Json = {"f:spec": {"f:replicas": {}}}
@@ -40,7 +40,7 @@ STATUS = entry("kube-controller-manager", "10:09:00", fields={"f:status": {"f:re
     ],
 )
 def test_the_last_writer_of_the_count_is_found(managed: list[Json], manager: str) -> None:
-    assert last_scaled(managed)[0] == manager
+    assert last_scaled_by(managed) == manager
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def scaled(managed: list[Json], before: int, after: int, manager: str) -> list[J
 
 def test_whoever_changes_a_field_takes_it_from_its_owner() -> None:
     managed = updated([], {"metadata": {}}, workload(0), Writer("kubectl-create"), "2026-11-28T09:00:00Z")
-    assert last_scaled(managed)[0] == "kubectl-create"
+    assert last_scaled_by(managed) == "kubectl-create"
     managed = scaled(managed, 0, 2, "kubectl")
     managed = scaled(managed, 2, 0, OURS)
     assert [(entry["manager"], entry.get("subresource")) for entry in managed] == [

@@ -247,6 +247,11 @@ async def test_kubectl_watches_a_pod_through_its_life(cluster: SimulatedCluster)
         (Outcome.IMAGE_PULL, "ImagePullBackOff"),
         (Outcome.CRASH_LOOP, "CrashLoopBackOff"),
         (Outcome.NEVER_READY, "Running"),
+        (Outcome.INIT_FAILS, "Init:CrashLoopBackOff"),
+        (Outcome.NO_CONFIG, "CreateContainerConfigError"),
+        (Outcome.OUT_OF_MEMORY, "OOMKilled"),
+        (Outcome.NOT_MOUNTED, "ContainerCreating"),
+        (Outcome.EVICTED, "Evicted"),
     ],
 )
 async def test_kubectl_shows_what_went_wrong_in_the_usual_word(
@@ -642,10 +647,7 @@ async def test_a_frozen_controller_sees_nothing_until_it_thaws(cluster: Simulate
     await until(lambda: status_of(cluster).get("availableReplicas") == 1)
 
 
-@pytest.mark.parametrize(
-    "outcome",
-    [Outcome.IMAGE_PULL, Outcome.CRASH_LOOP, Outcome.UNSCHEDULABLE, Outcome.NEVER_READY, Outcome.QUOTA],
-)
+@pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome not in (Outcome.NORMAL, Outcome.STAYS)])
 async def test_what_went_wrong_can_be_mended(cluster: SimulatedCluster, outcome: Outcome) -> None:
     cluster.behave("demo", "web", outcome=outcome)
     cluster.scale("demo", "web", 1)
@@ -663,6 +665,31 @@ async def test_what_ran_can_begin_to_crash(cluster: SimulatedCluster) -> None:
     await until(lambda: "availableReplicas" not in status_of(cluster))
     cluster.behave("demo", "web", outcome=Outcome.NORMAL)
     await until(lambda: status_of(cluster).get("availableReplicas") == 1)
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+async def test_a_pod_that_failed_is_replaced(cluster: SimulatedCluster, kind: str) -> None:
+    name = {"Deployment": "web", "StatefulSet": "db"}[kind]
+    cluster.behave("demo", name, kind, outcome=Outcome.EVICTED, retry=0.02)
+    cluster.scale("demo", name, 0, kind)
+    await until(lambda: not [pod for pod in cluster.pods("demo") if pod["metadata"]["labels"]["app"] == name])
+    cluster.scale("demo", name, 1, kind)
+    await until(lambda: any(event["reason"] == "Evicted" for event in cluster.events("demo")))
+    cluster.behave("demo", name, kind, outcome=Outcome.NORMAL)
+    await until(lambda: status_of(cluster, name, kind).get("readyReplicas") == 1)
+
+
+async def test_a_pod_that_does_not_end_is_there_until_it_can(cluster: SimulatedCluster) -> None:
+    cluster.scale("demo", "web", 1)
+    await until(lambda: status_of(cluster).get("availableReplicas") == 1)
+    cluster.behave("demo", "web", outcome=Outcome.STAYS)
+    cluster.scale("demo", "web", 0)
+    await until(lambda: "replicas" not in status_of(cluster))
+    await asyncio.sleep(0.5)
+    (pod,) = [pod for pod in cluster.pods("demo") if pod["metadata"]["labels"]["app"] == "web"]
+    assert pod["metadata"]["deletionTimestamp"] > pod["metadata"]["creationTimestamp"], "when its grace period ends"
+    cluster.behave("demo", "web", outcome=Outcome.NORMAL)
+    await until(lambda: not [pod for pod in cluster.pods("demo") if pod["metadata"]["labels"]["app"] == "web"])
 
 
 async def test_a_probe_that_fails_is_told(cluster: SimulatedCluster) -> None:

@@ -18,6 +18,7 @@ from mautrix.util.async_db import Database
 
 from tests.stack.cluster import Behaviour, SimulatedCluster, When
 from tests.stack.cluster import Outcome as Fate
+from toggle_plugin import stuck
 from toggle_plugin.errors import Forbidden, NotConfigured, NotFound, Unreachable
 from toggle_plugin.models import Outcome, Phase, Progress, Result, Right, Verb
 from toggle_plugin.settings import Target
@@ -322,31 +323,59 @@ async def test_what_does_not_become_ready_is_followed_until_the_time_is_up(use: 
     assert "fails its readiness probe" in outcome.status.reason
 
 
-@pytest.mark.parametrize(
-    ("fate", "reason"),
-    [
-        (
-            Fate.IMAGE_PULL,
-            r"^container web of pod web-\S+ cannot get its image \S+ \((ErrImagePull|ImagePullBackOff)\): ",
-        ),
-        (Fate.CRASH_LOOP, r"^container web of pod web-\S+ keeps ending with exit code 3 \(\d+ restarts?\)$"),
-        (Fate.UNSCHEDULABLE, r"^pod web-\S+ has no node: none of 3 fits: 3 Insufficient memory$"),
-        (Fate.NEVER_READY, r"^pod web-\S+ runs but fails its readiness probe \(\d+ times\): HTTP probe failed"),
-        (
-            Fate.QUOTA,
-            r"^its pods cannot be created, for they exceed the quota compute: requested pods=1, used pods=4, ",
-        ),
-    ],
-)
+WEB_CONTAINER = r"container web of pod web-\S+"
+REASONS = {
+    Fate.IMAGE_PULL: rf"{WEB_CONTAINER} cannot get its image registry.example/app:1 \(\w+\): .*: not found",
+    Fate.CRASH_LOOP: rf"{WEB_CONTAINER} keeps ending with exit code 3 \(\d+ restarts?\)",
+    Fate.OUT_OF_MEMORY: rf"{WEB_CONTAINER} ran out of memory \(limit 64Mi, \d+ restarts?\)",
+    Fate.NO_CONFIG: rf'{WEB_CONTAINER} cannot be created \(CreateContainerConfigError\): secret "absent" not found',
+    Fate.NEVER_LIVE: rf"{WEB_CONTAINER} fails its liveness probe each time \(\d+ restarts?\): HTTP probe failed .*",
+    Fate.NEVER_STARTED: rf"{WEB_CONTAINER} fails its startup probe each time \(\d+ restarts?\): HTTP probe failed .*",
+    Fate.INIT_FAILS: r"init container prepare of pod web-\S+ keeps ending with exit code 3 \(\d+ restarts?\)",
+    Fate.UNSCHEDULABLE: r"pod web-\S+ has no node: none of 3 fits: 3 Insufficient memory",
+    Fate.UNBOUND_CLAIM: r"pod web-\S+ waits for its claim data: no persistent volumes available for this claim .*",
+    Fate.NOT_MOUNTED: r'pod web-\S+ waits for its volume settings: configmap "absent" not found',
+    Fate.NEVER_READY: r"pod web-\S+ runs but fails its readiness probe \(\d+ times\): HTTP probe failed .* 503",
+    Fate.EVICTED: r"pod web-\S+ was evicted, as others before it: The node was low on resource: memory\. .*",
+    Fate.QUOTA: r"its pods cannot be created, for they exceed the quota compute: requested pods=1, used pods=4, .*",
+    Fate.POD_SECURITY: r'its pods cannot be created, for Pod Security "restricted" forbids them: allowPrivilege.*',
+}
+
+
+@pytest.mark.parametrize("fate", REASONS)
 async def test_what_is_stuck_says_why_and_goes_on_when_that_is_mended(
-    use: Use, cluster: SimulatedCluster, fate: Fate, reason: str
+    use: Use, cluster: SimulatedCluster, fate: Fate
 ) -> None:
     cluster.behave("games", "web", outcome=fate)
     starting = use.begin(Verb.START)
-    await reached(lambda: any(re.match(reason, news.status.reason) for news in use.news))
-    assert Phase.STUCK in use.phases
+    await reached(lambda: any(is_stuck(news, REASONS[fate]) for news in use.news))
     cluster.behave("games", "web", outcome=Fate.NORMAL)
     assert (await starting).result is Result.DONE
+
+
+def is_stuck(news: Progress, reason: str) -> bool:
+    return news.status.phase is Phase.STUCK and bool(re.fullmatch(reason, news.status.reason))
+
+
+def test_every_fate_but_the_good_ones_has_its_words() -> None:
+    assert set(REASONS) == set(Fate) - {Fate.NORMAL, Fate.STAYS}
+
+
+async def test_a_pod_that_does_not_end_is_named_after_its_grace_period(
+    use: Use, cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stuck, "OVERDUE", 0.5)
+    template = cluster.workload("Deployment", "games", "web")["spec"]["template"]
+    template["spec"]["terminationGracePeriodSeconds"] = 1
+    cluster.change("games", "web", {"template": template})
+    await use.start()
+    cluster.behave("games", "web", outcome=Fate.STAYS)
+    stopping = use.begin(Verb.STOP)
+    await reached(lambda: any("did not go within its grace period" in news.status.reason for news in use.news))
+    assert use.news[-1].status.phase is Phase.STOPPING
+    await reached(lambda: any(news.alarm for news in use.news))
+    cluster.behave("games", "web", outcome=Fate.NORMAL)
+    assert (await stopping).result is Result.DONE
 
 
 async def test_somebody_is_called_once_when_it_is_stuck_for_long(use: Use, cluster: SimulatedCluster) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from . import pod_objects
+from . import failures, pod_objects
 from .behaviour import Behaviour, Outcome
 from .event_objects import record_event
 from .kubelet import PodLife
@@ -27,6 +27,7 @@ from .workload_objects import (
 
 STATUS = Writer("kube-controller-manager", "status")
 Key = tuple[Resource, str, str]
+_REFUSALS = {Outcome.QUOTA: failures.QUOTA, Outcome.POD_SECURITY: failures.SECURITY}
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 
@@ -140,9 +141,12 @@ class WorkloadController:
         return self._store.find(*self._key)
 
     def _pods(self) -> list[Json]:
-        """The pods that are not terminating, oldest first."""
-        alive = [pod for pod in self._all_pods() if not pod_objects.is_terminating(pod)]
+        """The pods that count: those that are neither terminating nor over, oldest first."""
+        alive = [pod for pod in self._kept() if not pod_objects.is_over(pod)]
         return sorted(alive, key=lambda pod: self._born[pod["metadata"]["name"]])
+
+    def _kept(self) -> list[Json]:
+        return [pod for pod in self._all_pods() if not pod_objects.is_terminating(pod)]
 
     def _terminating(self) -> list[Json]:
         return [pod for pod in self._all_pods() if pod_objects.is_terminating(pod)]
@@ -152,10 +156,13 @@ class WorkloadController:
         return [pod for pod in self._store.list(PODS, namespace) if pod["metadata"]["labels"].get("app") == name]
 
     def _reconcile(self, workload: Json) -> None:
-        self._failure = ""
-        for name in self._missing(workload):
-            if self.behaviour.outcome is Outcome.QUOTA:
-                self._refuse(workload, name)
+        refusal = _REFUSALS.get(self.behaviour.outcome, "")
+        missing = self._missing(workload)
+        if not refusal or not missing:
+            self._failure = ""
+        for name in missing:
+            if refusal:
+                self._refuse(workload, name, refusal.format(_container(workload)))
                 break
             self._create(workload, name)
         for pod in self._superfluous(workload):
@@ -183,6 +190,8 @@ class WorkloadController:
             updated = [pod for pod in pods if self._is_updated(workload, pod)]
             ready = [pod for pod in updated if pod_objects.is_ready(pod)]
             return updated[wanted:] + old[max(0, wanted - len(ready)) :]
+        if over := [pod for pod in self._kept() if pod_objects.is_over(pod)]:
+            return over  # the next one has the same name
         beyond = [pod for pod in pods if self._ordinal(pod) >= wanted]
         if beyond:
             return [max(beyond, key=self._ordinal)]
@@ -202,25 +211,29 @@ class WorkloadController:
 
     def _create(self, workload: Json, name: str, *, started: bool = False) -> Json:
         self._born[name] = len(self._born)
-        created = self._store.add(PODS, pod_objects.new_pod(self._key[0], workload, name))
+        pod = pod_objects.new_pod(self._key[0], workload, name)
+        pod["spec"] = failures.spec_for(self.behaviour.outcome, pod["spec"])
+        created = self._store.add(PODS, pod)
+        if not started:
+            self._event("SuccessfulCreate", failures.created(*pods_owner(workload), name), workload)
         life = PodLife(self._store, created, lambda: self.behaviour)
         self._spawn(life.run(started=started))
         return created
 
-    def _refuse(self, workload: Json, name: str) -> None:
-        self._failure = (
-            f'pods "{name.rsplit("-", 1)[0]}-" is forbidden: exceeded quota: compute, requested: pods=1, '
-            "used: pods=4, limited: pods=4"
-        )
-        about = workload
-        kind, owner = pods_owner(workload)
-        if kind == "ReplicaSet":
-            metadata = {"namespace": self._key[1], "name": owner}
-            about = {"kind": kind, "apiVersion": "apps/v1", "metadata": metadata}
-        source = f"{kind.lower()}-controller"
-        message = f"Error creating: {self._failure}"
-        record_event(self._store, about, "FailedCreate", message, warning=True, source=source)
+    def _refuse(self, workload: Json, name: str, why: str) -> None:
+        # The same words as long as it lasts: in a condition they are kept, and events of one kind are put together.
+        self._failure = self._failure or failures.forbidden(name, why)
+        message = failures.not_created(*pods_owner(workload), name, self._failure)
+        self._event("FailedCreate", message, workload, warning=True)
         self._loop.call_later(self.behaviour.retry, self.wake)
+
+    def _event(self, reason: str, message: str, workload: Json, *, warning: bool = False) -> None:
+        kind, name = pods_owner(workload)
+        about = workload
+        if kind != self._key[0].kind:
+            about = {"kind": kind, "apiVersion": "apps/v1", "metadata": {"namespace": self._key[1], "name": name}}
+        source = f"{kind.lower()}-controller"
+        record_event(self._store, about, reason, message, warning=warning, source=source)
 
     def _write_status(self, workload: Json) -> None:
         counts = self._counts(workload)
@@ -267,5 +280,9 @@ class WorkloadController:
         return now - self._unfinished_since >= deadline
 
     def _delete_all(self) -> None:
-        for pod in self._pods():
+        for pod in self._kept():
             self._store.replace(PODS, pod_objects.terminating(pod))
+
+
+def _container(workload: Json) -> str:
+    return str(workload["spec"]["template"]["spec"]["containers"][0]["name"])

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
-from . import pod_objects
+from . import failures, pod_objects
 from .behaviour import Behaviour, Outcome
 from .event_objects import record_event
 from .resources import PODS, Json
 from .store import ObjectStore
+
+SIGKILLED = 137
+FAILURE_THRESHOLD = 3
+"""Failures of a liveness or startup probe after which its container is restarted."""
+BEFORE_EVICTION = 5
+"""Retries after which the node takes the pod away."""
+_CRASHES = (Outcome.CRASH_LOOP, Outcome.OUT_OF_MEMORY)
+_PROBES = {Outcome.NEVER_READY: "Readiness", Outcome.NEVER_LIVE: "Liveness", Outcome.NEVER_STARTED: "Startup"}
+_NOT_READY = (*_CRASHES, *_PROBES, Outcome.EVICTED)
 
 
 class PodLife:
@@ -21,6 +31,7 @@ class PodLife:
         self._name = pod["metadata"]["name"]
         self._uid = pod["metadata"]["uid"]
         self._behaviour = behaviour
+        self._failed_probes = 0
 
     async def run(self, *, started: bool) -> None:
         """Live until the pod is gone; `started` says that it is ready already."""
@@ -34,6 +45,8 @@ class PodLife:
             start.cancel()
             deleted.cancel()
             await asyncio.gather(start, deleted, return_exceptions=True)
+        while self._outcome() is Outcome.STAYS:
+            await self._retry()
         await asyncio.sleep(self._behaviour().terminate)
         if self._pod() is not None:
             self._store.delete(PODS, self._namespace, self._name)
@@ -57,8 +70,11 @@ class PodLife:
         await self._step()
         await self._scheduled()
         self._change(pod_objects.creating)
+        await self._mounted()
         await self._step()
+        await self._initialized()
         await self._pulled()
+        await self._configured()
         self._event("Started", f"Started container {self._container()}")
         self._change(lambda pod: pod_objects.running(pod, ready=False))
         await self._step()
@@ -67,56 +83,109 @@ class PodLife:
         await self._crashes_later()
 
     async def _scheduled(self) -> None:
-        while self._outcome() is Outcome.UNSCHEDULABLE:
-            self._change(pod_objects.unschedulable)
-            self._event("FailedScheduling", pod_objects.UNSCHEDULABLE, warning=True, source="default-scheduler")
+        while (outcome := self._outcome()) in (Outcome.UNSCHEDULABLE, Outcome.UNBOUND_CLAIM):
+            message = failures.NO_NODE if outcome is Outcome.UNSCHEDULABLE else failures.UNBOUND
+            self._change(partial(pod_objects.unschedulable, message=message))
+            self._event("FailedScheduling", message, warning=True, source="default-scheduler")
+            if outcome is Outcome.UNBOUND_CLAIM:
+                self._complain_of_claim()
             await self._retry()
         where = f"{self._namespace}/{self._name}"
         self._event("Scheduled", f"Successfully assigned {where} to node-1", source="default-scheduler")
 
+    def _complain_of_claim(self) -> None:
+        metadata = {"namespace": self._namespace, "name": failures.CLAIM}
+        claim = {"kind": "PersistentVolumeClaim", "apiVersion": "v1", "metadata": metadata}
+        source = "persistentvolume-controller"
+        record_event(self._store, claim, "FailedBinding", failures.NOT_PROVISIONED, warning=False, source=source)
+
+    async def _mounted(self) -> None:
+        while self._outcome() is Outcome.NOT_MOUNTED:
+            self._event("FailedMount", failures.NOT_MOUNTED, warning=True)
+            await self._retry()
+
+    async def _initialized(self) -> None:
+        pod = self._pod()
+        if pod is None or "initContainers" not in pod["spec"]:
+            return
+        while self._outcome() is Outcome.INIT_FAILS:
+            await self._end(self._behaviour().exit_code, init=True)
+        self._change(lambda pod: pod_objects.ended(pod, 0, init=True))
+
     async def _pulled(self) -> None:
+        image = self._image()
         while self._outcome() is Outcome.IMAGE_PULL:
-            image = self._image()
-            error = f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": not found'
+            error = failures.pull_error(image)
             self._event("Failed", f'Failed to pull image "{image}": {error}', warning=True)
             self._event("Failed", "Error: ErrImagePull", warning=True)
             self._wait("ErrImagePull", error)
             await self._retry()
-            self._event("BackOff", f'Back-off pulling image "{image}"', warning=True)
+            self._event("BackOff", f'Back-off pulling image "{image}"')
+            self._event("Failed", "Error: ImagePullBackOff", warning=True)
             self._wait("ImagePullBackOff", f'Back-off pulling image "{image}": ErrImagePull: {error}')
             await self._retry()
-        self._event("Pulled", f'Container image "{self._image()}" already present on machine')
+        self._event("Pulled", f'Container image "{image}" already present on machine')
+
+    async def _configured(self) -> None:
+        while self._outcome() is Outcome.NO_CONFIG:
+            self._event("Failed", f"Error: {failures.NO_SECRET}", warning=True)
+            self._wait("CreateContainerConfigError", failures.NO_SECRET)
+            await self._retry()
 
     async def _became_ready(self) -> None:
-        while self._outcome() in (Outcome.CRASH_LOOP, Outcome.NEVER_READY):
-            if self._outcome() is Outcome.CRASH_LOOP:
+        while (outcome := self._outcome()) in _NOT_READY:
+            if outcome in _CRASHES:
                 await self._crash()
+            elif outcome in _PROBES:
+                await self._fail(_PROBES[outcome])
             else:
-                self._event("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503", warning=True)
-                await self._retry()
+                await self._evicted()
 
     async def _crashes_later(self) -> None:
         """A container that was ready can begin to crash when the behaviour changes."""
         while True:
             await self._retry()
-            while self._outcome() is Outcome.CRASH_LOOP:
+            while self._outcome() in _CRASHES:
                 await self._crash()
-                if self._outcome() is not Outcome.CRASH_LOOP:
+                if self._outcome() not in _CRASHES:
                     self._change(lambda pod: pod_objects.running(pod, ready=True))
 
     async def _crash(self) -> None:
-        exit_code = self._behaviour().exit_code
-        self._change(lambda pod: pod_objects.crashed(pod, exit_code))
+        if self._outcome() is Outcome.OUT_OF_MEMORY:
+            await self._end(SIGKILLED, "OOMKilled")
+        else:
+            await self._end(self._behaviour().exit_code)
+
+    async def _fail(self, probe: str) -> None:
+        """The probe fails once; the kubelet restarts the container after the third time, unless it is the readiness."""
+        self._event("Unhealthy", failures.UNHEALTHY.format(probe), warning=True)
         await self._retry()
-        message = f"back-off 10s restarting failed container={self._container()} pod={self._name}_{self._namespace}"
-        self._event("BackOff", f"Back-off restarting failed container {self._container()}", warning=True)
-        self._wait("CrashLoopBackOff", message)
+        self._failed_probes += 1
+        if probe != "Readiness" and self._failed_probes % FAILURE_THRESHOLD == 0:
+            self._event("Killing", failures.KILLED.format(self._container(), probe.lower()))
+            await self._end(SIGKILLED)
+
+    async def _evicted(self) -> None:
+        for _ in range(BEFORE_EVICTION):
+            await self._retry()
+        self._event("Evicted", failures.EVICTED, warning=True)
+        self._change(lambda pod: pod_objects.evicted(pod, failures.EVICTED))
+        await asyncio.Event().wait()  # it stays as it is until it is deleted
+
+    async def _end(self, exit_code: int, reason: str = "", *, init: bool = False) -> None:
+        """The container ends, and runs again after a while."""
+        self._change(lambda pod: pod_objects.ended(pod, exit_code, reason, init=init))
         await self._retry()
-        self._change(lambda pod: pod_objects.running(pod, ready=False))
+        if (pod := self._pod()) is not None:
+            name = str(pod["spec"]["initContainers" if init else "containers"][0]["name"])
+            self._event("BackOff", failures.backing_off(name, pod), warning=True)
+            self._wait("CrashLoopBackOff", failures.back_off(name, pod), init=init)
+        await self._retry()
+        self._change(lambda pod: pod_objects.running(pod, ready=False, init=init))
         await self._step()
 
-    def _wait(self, reason: str, message: str) -> None:
-        self._change(lambda pod: pod_objects.waiting(pod, reason, message))
+    def _wait(self, reason: str, message: str, *, init: bool = False) -> None:
+        self._change(lambda pod: pod_objects.waiting(pod, reason, message, init=init))
 
     def _change(self, change: Callable[[Json], Json]) -> None:
         pod = self._pod()

@@ -1,7 +1,7 @@
 """Which columns ``kubectl get`` shows of each resource, and an object's cells in them.
 
 The rules are those of ``pkg/printers/internalversion/printers.go`` in the real server, less the columns of ``-o wide``.
-Cells are of objects that this cluster can hold: its pods have no init containers and no readiness gates.
+Cells are of objects that this cluster can hold: its pods have one init container at most, and no readiness gates.
 """
 
 from __future__ import annotations
@@ -43,12 +43,23 @@ def pod_status(pod: Json) -> str:
     status = pod["status"]
     if is_terminating(pod) and status["phase"] not in ("Succeeded", "Failed"):
         return "Terminating"
+    if word := _init_word(pod):
+        return word
     containers = status.get("containerStatuses", [])
     # The first container with something to say wins.
     told = next((word for word in map(_container_word, containers) if word), "")
     if told == "Completed" and any(_runs(container) for container in containers):
         return "Running" if is_ready(pod) else "NotReady"
     return told or str(status.get("reason") or status["phase"])
+
+
+def _init_word(pod: Json) -> str:
+    """What its init container is about, as long as it is not done."""
+    for container in pod["status"].get("initContainerStatuses", []):
+        if not container["ready"]:
+            word = _container_word(container)
+            return f"Init:{word}" if word not in ("", "PodInitializing") else "Init:0/1"
+    return ""
 
 
 def _container_word(container: Json) -> str:

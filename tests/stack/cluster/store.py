@@ -33,9 +33,10 @@ HISTORY = 5000
 Listener = Callable[[Change], None]
 
 
-def timestamp() -> str:
-    """Now, as the API writes times."""
-    return dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+def timestamp(later: float = 0.0) -> str:
+    """Now, or so many seconds later, as the API writes times."""
+    moment = dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=later)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class ObjectStore:
