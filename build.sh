@@ -434,7 +434,7 @@ usage: ./build.sh SUB-COMMAND
   test [ARGS]         lint, make the plugin, run all tests; with ARGS only what pytest selects by them
   test --soak [ARGS]  the long tests: kill -9 under load, an idle hour, a stranger's flood; prints their figures
   cluster COMMAND     a real one-node Kubernetes: up, down, kubectl ARGS, exec COMMAND, test [--all] [ARGS]; needs root and Go
-  demo [ARGS]         chat with the bot in this terminal (--script 'status; start', --kubeconfig FILE, --context NAME)
+  demo [ARGS]         chat with the bot in this terminal (--script 'status; start', --break image, --kubeconfig FILE)
   lint                ruff, mypy and shellcheck: say what is wrong
   format              ruff: mend what can be mended
   image [ARGS]        build the Dockerfile (--base IMAGE, --tag NAME; what else there is goes to docker, podman or buildah)

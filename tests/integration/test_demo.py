@@ -22,6 +22,8 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.utils import get_cwidth
 
 from tests.stack.chat import ChatClient
+from tests.stack.cluster import Outcome
+from tests.stack.demo.breaks import BREAKS
 from tests.stack.demo.kubeconfigs import server_of, with_context
 from tests.stack.demo.lines import message_lines, wrap
 from tests.stack.demo.options import WrongUse, parse_options
@@ -78,6 +80,20 @@ def test_a_wrong_answer_has_one(line: str, history: list[str], truth: Counts) ->
 
 
 @pytest.mark.parametrize(
+    ("line", "history", "right"),
+    [
+        ("start", ["**web** is starting", "**web** is stuck (…): pod web-1 has no node: …"], True),
+        ("status", ["**web** is stuck (…): pod web-1 has no node: …"], True),
+        ("start", ["**web** is starting", "**web** is stuck (…): pod web-1 waits for its claim"], False),
+        ("start", ["**web** is starting"], False),
+        ("status", ["**web** is starting"], False),
+    ],
+)
+def test_what_is_broken_has_to_be_stuck_with_its_reason(line: str, history: list[str], right: bool) -> None:
+    assert (fault_of(line, history, STARTING, "has no node") == "") == right
+
+
+@pytest.mark.parametrize(
     ("spec", "status", "phase"),
     [
         ({"replicas": 0}, {"observedGeneration": 2}, "off"),
@@ -112,6 +128,8 @@ def test_without_a_terminal_there_is_always_a_script() -> None:
         (["--kubeconfig", __file__], "needs --target"),
         (["--target", "Pod/demo/web"], "--target: write"),
         (["--nonsense"], "unrecognized arguments"),
+        (["--break", "everything"], "invalid choice: 'everything'"),
+        (["--break", "image", "--kubeconfig", __file__, "--target", "Deployment/demo/web"], "breaks nothing in yours"),
     ],
 )
 def test_wrong_use_is_told_in_one_sentence(arguments: list[str], reason: str) -> None:
@@ -267,6 +285,19 @@ async def test_the_script_without_a_terminal_is_right_and_leaves_nothing(tmp_pat
     assert output.count("✓ right") == 4
     assert "/_matrix/maubot" in output
     assert "⚠" not in output, "it is set up as the README says"
+    assert is_empty(tmp_path)
+
+
+def test_all_that_can_go_wrong_with_a_start_can_be_shown() -> None:
+    assert {each.outcome for each in BREAKS.values()} == set(Outcome) - {Outcome.NORMAL, Outcome.STAYS}
+
+
+@pytest.mark.parametrize("name", ["image", "security", "init"])
+async def test_what_is_broken_is_told_in_the_demo(tmp_path: Path, name: str) -> None:
+    process = await demo("--break", name, directory=tmp_path)
+    output = (await process.communicate())[0].decode()
+    assert process.returncode == 0, output
+    assert BREAKS[name].words in output
     assert is_empty(tmp_path)
 
 

@@ -114,7 +114,8 @@ async def play(options: Options, stack: Stack, alice: ChatClient, room: str, scr
     follow = rollout_timeout(options) + MARGIN_SECONDS
     truth = Truth(stack.kubeconfig, options.target)
     show(f"\nThe cluster has {await truth.read()}.\n")
-    right = await Script(alice, room, truth, follow=follow, show=show).play(script)
+    broken = options.broken.words if options.broken else ""
+    right = await Script(alice, room, truth, follow=follow, show=show, broken=broken).play(script)
     show("\nEvery answer was right." if right else "\nNot every answer was right.")
     return right
 
@@ -142,6 +143,8 @@ async def running(options: Options, directory: Path, kubeconfig: Path | None) ->
     ):
         if kubeconfig is None and not stack.has_workload(**vars(target)):
             stack.cluster.add(**vars(target))
+        if options.broken is not None:
+            stack.cluster.behave(**vars(target), outcome=options.broken.outcome)
         yield servers, stack
 
 

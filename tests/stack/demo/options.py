@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from .breaks import BREAKS, Break
+
 DEFAULT_SCRIPT = "status; start; status; stop"
 VERBS = ("status", "start", "on", "stop", "off", "help", "check")
 KINDS = ("Deployment", "StatefulSet")
@@ -37,6 +39,7 @@ class Options:
         kubeconfig: of a real cluster; None simulates one.
         context: the kubeconfig's context to use; empty for its current one.
         keep: the directory to work in and to leave; None for a temporary one.
+        broken: what goes wrong in the simulated cluster; None for nothing.
     """
 
     script: tuple[str, ...] | None
@@ -44,6 +47,7 @@ class Options:
     kubeconfig: Path | None = None
     context: str = ""
     keep: Path | None = None
+    broken: Break | None = None
 
 
 class WrongUse(Exception):
@@ -63,12 +67,15 @@ def parse_options(arguments: Sequence[str], *, terminal: bool) -> Options:
     given = parser().parse_args(arguments)
     script = given.script if given.script is not None or terminal else DEFAULT_SCRIPT
     check_cluster(given.kubeconfig, given.context, given.target)
+    if given.broken and given.kubeconfig:
+        raise WrongUse("--break is for the simulated cluster: the demo breaks nothing in yours")
     return Options(
         script=None if script is None else parse_script(script),
         target=parse_target(given.target or "Deployment/demo/web"),
         kubeconfig=given.kubeconfig and given.kubeconfig.absolute(),
         context=given.context,
         keep=given.keep and given.keep.absolute(),
+        broken=BREAKS[given.broken] if given.broken else None,
     )
 
 
@@ -90,6 +97,9 @@ def parser() -> argparse.ArgumentParser:
     )
     arguments.add_argument(
         "--target", metavar="KIND/NAMESPACE/NAME", help="what to turn on and off: Deployment/demo/web"
+    )
+    arguments.add_argument(
+        "--break", dest="broken", choices=BREAKS, metavar="WHAT", help=f"let a start fail: {', '.join(BREAKS)}"
     )
     arguments.add_argument("--keep", type=Path, metavar="DIR", help="work in this directory, and leave it")
     return arguments

@@ -24,14 +24,18 @@ class Script:
     Args:
         follow: seconds within which a start or stop has to end.
         show: prints one line.
+        broken: why a start cannot succeed, in words of the answer; nothing where it can.
     """
 
-    def __init__(self, chat: ChatClient, room: str, truth: Truth, *, follow: float, show: Show) -> None:
+    def __init__(
+        self, chat: ChatClient, room: str, truth: Truth, *, follow: float, show: Show, broken: str = ""
+    ) -> None:
         self._chat = chat
         self._room = room
         self._truth = truth
         self._follow = follow
         self._show = show
+        self._broken = broken
 
     async def play(self, lines: Sequence[str]) -> bool:
         """Whether every answer was right; the first wrong one does not end it."""
@@ -55,11 +59,11 @@ class Script:
         unencrypted = [reply.body for reply in self._chat.timeline.replies(asked) if not reply.encrypted]
         if unencrypted:
             return f"not encrypted: {unencrypted[0]}"
-        return fault_of(line, self._texts(asked), await self._truth.read())
+        return fault_of(line, self._texts(asked), await self._truth.read(), self._broken)
 
     async def _show_until_end(self, line: str, asked: str, began: float) -> None:
         """Show each text as it comes, until the one that ends the answer, and any that contradicts it shortly after."""
-        goal = goal_of(line, await self._truth.read())
+        goal = goal_of(line, await self._truth.read(), self._broken)
         shown = self._show_from(0, asked, began)
         while goal and not is_whole(line) and word_of(self._texts(asked)[-1]) != goal:
             left = began + self._follow - time.monotonic()

@@ -17,6 +17,8 @@ PHASES = ("off", "starting", "running", "stopping")
 _WORD = re.compile(rf"\bis ({'|'.join(PHASES)}|stuck)\b")
 WAYS = {"start": ("starting", "running"), "stop": ("stopping", "off")}
 """The words that a reply may go through, in their order; the last is the end."""
+BROKEN_WAY = ("starting", "stuck")
+"""Those of a start that cannot succeed."""
 
 
 @dataclass(frozen=True)
@@ -88,22 +90,33 @@ def plain(text: str) -> str:
     return re.sub(r"\*\*|`", "", text)
 
 
-def goal_of(line: str, truth: Counts) -> str:
-    """The word with which the answer to a line has to end; nothing where the answer names no phase."""
+def goal_of(line: str, truth: Counts, broken: str = "") -> str:
+    """The word with which the answer to a line has to end; nothing where the answer names no phase.
+
+    Args:
+        broken: why a start cannot succeed, in words that the answer has to have; nothing where it can.
+    """
     verb = verb_of(line)
     if verb == "status":
-        return truth.phase
-    return {"start": "running", "on": "running", "stop": "off", "off": "off"}.get(verb, "")
+        return told(truth.phase, broken)
+    start = BROKEN_WAY[-1] if broken else "running"
+    return {"start": start, "on": start, "stop": "off", "off": "off"}.get(verb, "")
 
 
-def fault_of(line: str, history: Sequence[str], truth: Counts) -> str:
+def told(phase: str, broken: str) -> str:
+    """The word for a phase of the counts, which cannot tell whether it will come up."""
+    return "stuck" if broken and phase == "starting" else phase
+
+
+def fault_of(line: str, history: Sequence[str], truth: Counts, broken: str = "") -> str:
     """What is wrong with an answer, given all its texts and the truth at its end; nothing if it is right."""
     verb = {"on": "start", "off": "stop"}.get(verb_of(line), verb_of(line))
     words = [word_of(text) for text in history]
     if verb in WAYS:
-        return wrong_way(words, WAYS[verb]) or wrong_end(words[-1], truth)
+        way = BROKEN_WAY if broken and verb == "start" else WAYS[verb]
+        return wrong_way(words, way) or wrong_end(history[-1], truth, broken)
     if verb == "status":
-        return wrong_end(words[-1], truth)
+        return wrong_end(history[-1], truth, broken)
     if verb == "check":
         return "a check failed" if "❌" in history[-1] else ""
     missing = [word for word in ("start", "stop", "status") if word not in history[-1]]
@@ -120,5 +133,8 @@ def wrong_way(words: Sequence[str], way: Sequence[str]) -> str:
     return "" if words[-1] == way[-1] else f"it ended with {words[-1]}"
 
 
-def wrong_end(word: str, truth: Counts) -> str:
-    return "" if word == truth.phase else f"it said {word or 'nothing of the kind'}, but the cluster has {truth}"
+def wrong_end(text: str, truth: Counts, broken: str = "") -> str:
+    word = word_of(text)
+    if word != told(truth.phase, broken):
+        return f"it said {word or 'nothing of the kind'}, but the cluster has {truth}"
+    return "it does not say why" if word == "stuck" and broken not in plain(text) else ""
