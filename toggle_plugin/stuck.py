@@ -82,10 +82,11 @@ def _failed_pods(workload: Workload, pods: Iterable[Pod]) -> str:
     failed = [pod for pod in pods if pod.phase == "Failed" and pod.created >= workload.scaled_at]
     if len(failed) < FAILED_PODS:
         return ""
-    last = max(failed, key=lambda pod: pod.created)
-    what = "was evicted" if last.reason == "Evicted" else f"failed ({last.reason})" if last.reason else "failed"
-    message = shorten(last.message)
-    return f"pod {last.name} {what}, as others before it" + (f": {message}" if message else "")
+    # The first, so that the next one that fares no better is no news.
+    first = min(failed, key=lambda pod: pod.created)
+    what = "was evicted" if first.reason == "Evicted" else f"failed ({first.reason})" if first.reason else "failed"
+    message = shorten(first.message)
+    return f"pod {first.name} {what}, as others after it" + (f": {message}" if message else "")
 
 
 def _deadline_exceeded(workload: Workload) -> bool:

@@ -1,4 +1,4 @@
-"""Each way to be stuck that a kubelet can produce, told in the chat in time and once; and its end, once it is mended."""
+"""Each way to be stuck that a kubelet can produce is told in the chat, in time and once; so is its end, once mended."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ async def test_it_is_told_in_time_and_once_and_so_is_its_end(place: Place, name:
         return bool(re.search(rf"{name} is stuck \(.*\): {failure.words}", plain(reply.body)))
 
     await alice.wait_for(is_named, began + NAMED_SECONDS - loop.time(), f"{failure.words}, not {reply.body}")
-    print(f"{name}: named after {loop.time() - began:.1f} s")
+    named = loop.time() - began
     await alice.wait_for(lambda: calls(alice, asked), CALLED_SECONDS, "a call")
     await alice.settle(QUIET_SECONDS)
     assert is_named(), reply.history
@@ -221,7 +221,7 @@ async def test_it_is_told_in_time_and_once_and_so_is_its_end(place: Place, name:
     began = loop.time()
     await failure.mend(place.namespace_of(name), name)
     await alice.wait_for(lambda: len(calls(alice, asked)) == 2, MENDED_SECONDS, "the end")
-    print(f"{name}: running {loop.time() - began:.1f} s after it was mended")
+    print(f"\n{name}: named after {named:.1f} s, up {loop.time() - began:.1f} s after it was mended")  # noqa: T201 - figures
     assert f"{name} is running" in plain(reply.body)
     assert f"{name} is running" in plain(calls(alice, asked)[1].body)
     await told(alice, place.room, f"stop {name}", "is off", 90)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -77,6 +78,37 @@ def test_containers_tell_their_last_end_and_which_are_for_the_start() -> None:
     )
 
 
+def test_a_termination_message_is_taken_only_of_a_process_that_never_ran() -> None:
+    """Of one that ran it can be the end of its log."""
+
+    def ended(reason: str) -> dict[str, Any]:
+        return {"name": reason, "state": {"terminated": {"exitCode": 1, "reason": reason, "message": "a line"}}}
+
+    status = {"containerStatuses": [ended("Error"), ended("StartError")]}
+    ran, never_ran = parse_pod({"metadata": {"name": "web-1"}, "status": status}).containers
+    assert "a line" not in repr(ran)
+    assert never_ran.start_message == "a line"
+
+
+def test_what_is_in_the_way_of_a_pods_end_and_of_its_start() -> None:
+    metadata = {
+        "name": "web-1",
+        "creationTimestamp": "2026-11-23T10:00:00Z",
+        "deletionTimestamp": "2026-11-23T10:00:30Z",
+        "finalizers": ["example.org/hold"],
+        "labels": {"pod-template-hash": "5d8f"},
+    }
+    volumes = [{"name": "a", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "b", "emptyDir": {}}]
+    limited = {"name": "app", "resources": {"limits": {"memory": "64Mi"}}}
+    status = {"phase": "Failed", "reason": "Evicted", "message": "no memory", "containerStatuses": [{"name": "app"}]}
+    pod = parse_pod(
+        {"metadata": metadata, "spec": {"volumes": volumes, "containers": [limited]}, "status": status},
+    )
+    assert (pod.created, pod.delete_by, pod.finalizers) == (1795428000.0, 1795428030.0, ("example.org/hold",))
+    assert (pod.revision, pod.reason, pod.message, pod.claims) == ("5d8f", "Evicted", "no memory", ("data",))
+    assert pod.containers[0].memory_limit == "64Mi"
+
+
 def test_a_pod_that_nobody_has_looked_at() -> None:
     assert parse_pod({"metadata": {"name": "web-1"}}) == Pod("web-1", "", terminating=False, ready=False)
 
@@ -108,6 +140,33 @@ def test_only_events_about_the_workload_are_taken() -> None:
     ]
     assert [found.last_seen for found in events_about(mine + others, workload(), pods, 10)] == [3, 2, 1]
     assert [found.last_seen for found in events_about(mine + others, workload(), pods, 1)] == [3]
+
+
+def test_events_of_an_earlier_pod_by_the_same_name_are_left_out() -> None:
+    pods = [Pod("db-0", "Running", terminating=False, ready=True, uid="new")]
+    old, new, unknown = (replace(event("Pod", "db-0"), object_uid=uid) for uid in ("old", "new", ""))
+    assert set(events_about([old, new, unknown], workload(), pods, 10)) == {new, unknown}
+
+
+def test_events_about_the_claims_of_the_pods_are_taken() -> None:
+    pods = [Pod("web-5d8f-x", "Pending", terminating=False, ready=False, claims=("data",))]
+    mine, other = event("PersistentVolumeClaim", "data"), event("PersistentVolumeClaim", "other")
+    assert events_about([mine, other], workload(), pods, 10) == (mine,)
+
+
+def test_events_that_were_put_together_say_what_they_said_before() -> None:
+    message = "(combined from similar events): Readiness probe failed: no"
+    assert parse_event(stored_event(message=message)).message == "Readiness probe failed: no"
+
+
+def test_the_last_scaling_is_the_newest_of_those_who_own_the_count() -> None:
+    def owner(second: int, fields: dict[str, Any]) -> dict[str, Any]:
+        return {"manager": "m", "time": f"2026-11-23T10:00:0{second}Z", "fieldsV1": {"f:spec": fields}}
+
+    fields = [owner(1, {"f:replicas": {}}), owner(3, {"f:replicas": {}}), owner(9, {"f:template": {}})]
+    metadata = {"resourceVersion": "7", "managedFields": fields}
+    assert parse_workload(REF, {"metadata": metadata, "spec": {}}).scaled_at == 1795428003.0
+    assert parse_workload(REF, {"metadata": {"resourceVersion": "7"}, "spec": {}}).scaled_at == 0.0
 
 
 @pytest.mark.parametrize(

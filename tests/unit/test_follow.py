@@ -304,6 +304,43 @@ async def test_a_crash_loop_is_told_once_and_not_at_every_crash(
     assert len(followed.news) == told
 
 
+@pytest.mark.parametrize(
+    "fate",
+    [
+        *(Fate.IMAGE_PULL, Fate.OUT_OF_MEMORY, Fate.INIT_FAILS, Fate.NEVER_READY, Fate.NEVER_LIVE, Fate.NEVER_STARTED),
+        *(Fate.EVICTED, Fate.QUOTA),
+    ],
+)
+async def test_what_is_stuck_is_told_once_however_its_state_changes(
+    workloads: KubernetesWorkloads, cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch, fate: Fate
+) -> None:
+    monkeypatch.setattr(follow, "PATIENCE", NEVER)
+    cluster.behave("games", "web", outcome=fate, retry=0.05)
+    cluster.scale("games", "web", 1)
+    followed = Followed(workloads)
+    following = asyncio.ensure_future(followed.follow())
+    await reached(lambda: Phase.STUCK in followed.phases)
+    told, asked = len(followed.news), len(cluster.asked("GET", "/pods$"))
+    await reached(lambda: len(cluster.asked("GET", "/pods$")) > asked + 15)
+    await cancelled(following)
+    assert followed.news[told:] == []
+
+
+async def test_what_was_stuck_is_believed_later(
+    workloads: KubernetesWorkloads, cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "SETTLE_AFTER_STUCK", 1.5)
+    cluster.behave("games", "web", outcome=Fate.IMAGE_PULL)
+    cluster.scale("games", "web", 1)
+    followed = Followed(workloads)
+    following = asyncio.ensure_future(followed.follow())
+    await reached(lambda: Phase.STUCK in followed.phases)
+    mended = asyncio.get_running_loop().time()
+    cluster.behave("games", "web", outcome=Fate.NORMAL)
+    assert await following is End.COMPLETE
+    assert asyncio.get_running_loop().time() - mended >= 1.5
+
+
 async def test_the_ready_moment_between_two_crashes_is_no_news(
     workloads: KubernetesWorkloads, cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -207,13 +207,13 @@ def failed(number: int, **changes: Any) -> Pod:
 
 
 def test_pods_that_are_evicted_one_after_the_other_are_the_reason() -> None:
-    reason = "pod web-2 was evicted, as others before it: The node was low on resource: memory"
+    reason = "pod web-1 was evicted, as others after it: The node was low on resource: memory"
     assert why(starting(), (failed(2), failed(1), pod(name="web-3", created=3.0))) == reason
 
 
 def test_a_pod_that_its_nodes_refuse_again_and_again_is_the_reason() -> None:
     refused_by_node = [failed(number, reason="OutOfcpu", message="") for number in (1, 2)]
-    assert why(starting(), tuple(refused_by_node)) == "pod web-2 failed (OutOfcpu), as others before it"
+    assert why(starting(), tuple(refused_by_node)) == "pod web-1 failed (OutOfcpu), as others after it"
 
 
 def test_one_failed_pod_is_replaced_and_those_of_last_week_are_no_news() -> None:

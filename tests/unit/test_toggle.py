@@ -336,7 +336,7 @@ REASONS = {
     Fate.UNBOUND_CLAIM: r"pod web-\S+ waits for its claim data: no persistent volumes available for this claim .*",
     Fate.NOT_MOUNTED: r'pod web-\S+ waits for its volume settings: configmap "absent" not found',
     Fate.NEVER_READY: r"pod web-\S+ runs but fails its readiness probe \(\d+ times\): HTTP probe failed .* 503",
-    Fate.EVICTED: r"pod web-\S+ was evicted, as others before it: The node was low on resource: memory\. .*",
+    Fate.EVICTED: r"pod web-\S+ was evicted, as others after it: The node was low on resource: memory\. .*",
     Fate.QUOTA: r"its pods cannot be created, for they exceed the quota compute: requested pods=1, used pods=4, .*",
     Fate.POD_SECURITY: r'its pods cannot be created, for Pod Security "restricted" forbids them: allowPrivilege.*',
 }
