@@ -113,9 +113,16 @@ def _refused(refusal: Refusal, asked: Asked, server: Server) -> tuple[type[Clust
     if refusal.status in specific:
         kind, sentence = specific[refusal.status]
         return kind, sentence()
+    if _has_no_count(refusal, asked):
+        return Invalid, f"{_subject(asked)} does not say how many replicas it wants; give it that field once."
     if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Unavailable, _broken(refusal.status, server)
     return Invalid, _not_taken(refusal.status, asked)
+
+
+def _has_no_count(refusal: Refusal, asked: Asked) -> bool:
+    # To a custom resource without that field (apiextensions-apiserver, customresource/etcd.go), whatever is asked of it.
+    return asked.resource.endswith("/scale") and "the spec replicas field" in refusal.message
 
 
 def _conflict(asked: Asked) -> str:

@@ -20,7 +20,7 @@ import aiohttp
 from .api_failures import Server, connection_failed, no_api_server, read_refusal, refused, timed_out
 from .api_requests import WATCH_SECONDS, Request
 from .credentials import Credentials
-from .errors import ClusterError, TimedOut, Unauthorized, Unreachable
+from .errors import ClusterError, Invalid, TimedOut, Unauthorized, Unreachable
 
 T = TypeVar("T")
 
@@ -116,7 +116,9 @@ class Transport:
         status = response.status
         if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             failure = refused(read_refusal(status, body), request.asked, self.server)
-            raise Again(failure, MORE_TRIES[status], _retry_after(response)) if status in MORE_TRIES else failure
+            # A 500 can also be the server's word for an object that is not as it should be.
+            passing = status in MORE_TRIES and not isinstance(failure, Invalid)
+            raise Again(failure, MORE_TRIES[status], _retry_after(response)) if passing else failure
         try:
             return json_object(body)
         except (TypeError, ValueError) as error:

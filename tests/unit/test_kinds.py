@@ -118,7 +118,7 @@ async def test_a_replicaset_that_may_have_no_pod_says_so(service: ToggleService,
     cluster.behave("games", "rs", "ReplicaSet", outcome=Fate.QUOTA)
     news: list[Progress] = []
     task = asyncio.ensure_future(service.toggle(Verb.START, Target("rs", REPLICASET, 1), ALICE, news.append))
-    await reached(lambda: any("exceeded quota" in each.status.reason for each in news))
+    await reached(lambda: any("they exceed the quota compute" in each.status.reason for each in news))
     cluster.behave("games", "rs", "ReplicaSet", outcome=Fate.NORMAL)
     assert (await asyncio.wait_for(task, TIMEOUT)).result is Result.DONE
 
@@ -215,6 +215,19 @@ async def test_a_kind_that_was_missing_is_looked_for_again(service: ToggleServic
     with pytest.raises(NotFound):
         await service.status(Target("shop", ROLLOUT))
     assert (await service.status(Target("shop", ROLLOUT))).phase is Phase.OFF
+
+
+async def test_a_custom_resource_that_says_no_count_is_told_at_once(
+    service: ToggleService, cluster: SimulatedCluster
+) -> None:
+    cluster.change("games", "arena", {"fleet": None}, GAMESERVER.full_kind)
+    outcome = await toggle(service, Verb.START, GAMESERVER)
+    sentence = (
+        "games.example/v1/GameServer games/arena does not say how many replicas it wants; give it that field once."
+    )
+    assert isinstance(outcome.error, Invalid)
+    assert str(outcome.error) == sentence
+    assert len(cluster.asked("GET", "/scale$")) == 1, "another try would not mend it"
 
 
 # Whom it belongs to

@@ -12,7 +12,7 @@ from . import errors
 from .managed_fields import Writer
 from .resources import Json, Resource
 from .store import ObjectStore
-from .workload_objects import desired, selector_of, with_replicas
+from .workload_objects import desired, has_replicas, selector_of, with_replicas
 
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
@@ -69,6 +69,8 @@ def read_scale(resource: Resource, workload: Json) -> Json:
     """The autoscaling/v1 Scale; a wanted count of zero is left out, as the real type does."""
     metadata = workload["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    if resource.custom and not has_replicas(workload):
+        raise errors.no_replicas(resource)
     replicas = desired(workload)
     selector = workload["status"].get("selector", "") if resource.custom else selector_of(workload)
     return {
@@ -76,7 +78,7 @@ def read_scale(resource: Resource, workload: Json) -> Json:
         "apiVersion": "autoscaling/v1",
         "metadata": {key: metadata[key] for key in kept},
         "spec": {"replicas": replicas} if replicas else {},
-        "status": {"replicas": workload["status"].get("replicas", 0), "selector": selector},
+        "status": {"replicas": workload["status"].get("replicas", 0), **({"selector": selector} if selector else {})},
     }
 
 

@@ -89,6 +89,13 @@ def continue_expired() -> ApiError:
     return ApiError(410, "Expired", message)
 
 
+def no_replicas(resource: Resource) -> ApiError:
+    """500: a custom resource without the field that its Scale shows."""
+    path = ".".join(("", *resource.replicas_path))
+    message = f'Internal error occurred: the spec replicas field "{path}" does not exist'
+    return ApiError(500, "InternalError", message, {"causes": [{"message": message.partition(": ")[2]}]})
+
+
 def unsupported_media_type(accepted: tuple[str, ...]) -> ApiError:
     """415."""
     types = ", ".join(accepted)

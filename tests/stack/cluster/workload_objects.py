@@ -39,11 +39,21 @@ def template_hash(workload: Json) -> str:
 
 
 def desired(workload: Json) -> int:
-    """How many replicas are wanted: ``spec.replicas`` (1 where it is left out), or where its kind has them."""
+    """How many replicas are wanted: ``spec.replicas``, or where its kind has them; 1 where that is left out."""
+    found = _replicas(workload)
+    return 1 if found is None else int(found)
+
+
+def has_replicas(workload: Json) -> bool:
+    """Whether it says how many replicas are wanted."""
+    return _replicas(workload) is not None
+
+
+def _replicas(workload: Json) -> Any:
     found: Any = workload
     for key in _resource(workload).replicas_path:
-        found = found.get(key, {})
-    return 1 if found == {} else int(found)
+        found = (found or {}).get(key)
+    return found
 
 
 def with_replicas(workload: Json, replicas: int) -> Json:
