@@ -121,7 +121,7 @@ def _refused(refusal: Refusal, asked: Asked, server: Server) -> tuple[type[Clust
 
 
 def _has_no_count(refusal: Refusal, asked: Asked) -> bool:
-    # To a custom resource without that field (apiextensions-apiserver, customresource/etcd.go), whatever is asked of it.
+    # In these words a custom resource without that field is refused (apiextensions-apiserver, customresource/etcd.go).
     return asked.resource.endswith("/scale") and "the spec replicas field" in refusal.message
 
 

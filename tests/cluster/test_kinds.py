@@ -50,7 +50,7 @@ CHESS: Manifest = {
         ],
     },
 }
-"""A kind with an irregular plural, with its count elsewhere than in `spec.replicas`; its status tells of no readiness."""
+"""A kind with an irregular plural and its count elsewhere than in `spec.replicas`, whose status tells no readiness."""
 
 
 def replica_set(image: str, name: str) -> Manifest:
