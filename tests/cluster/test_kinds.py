@@ -14,43 +14,14 @@ from tests.integration.conversation import told
 from tests.stack.synapse import Synapse
 
 from .cluster import Cluster, Manifest, Namespace
+from .custom import API_VERSION, scalable_kind
 from .release import FULLNAME, PackageIndex, Release, workload
 from .rights import OF_EVERYBODY, account, forbidden, granted_by, needed, requests
 
 pytestmark = pytest.mark.timeout(600)
 
-API_VERSION = "games.example/v1"
 DISCOVERY = ("", "", f"/apis/{API_VERSION}", "*", "get")
 """Every account may ask which kinds there are."""
-
-_ANYTHING = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-CHESS: Manifest = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "chesses.games.example"},
-    "spec": {
-        "group": "games.example",
-        "scope": "Namespaced",
-        "names": {"kind": "Chess", "plural": "chesses", "singular": "chess"},
-        "versions": [
-            {
-                "name": "v1",
-                "served": True,
-                "storage": True,
-                "schema": {"openAPIV3Schema": {**_ANYTHING, "properties": {"spec": _ANYTHING, "status": _ANYTHING}}},
-                "subresources": {
-                    "status": {},
-                    "scale": {
-                        "specReplicasPath": ".spec.fleet.size",
-                        "statusReplicasPath": ".status.replicas",
-                        "labelSelectorPath": ".status.selector",
-                    },
-                },
-            }
-        ],
-    },
-}
-"""A kind with an irregular plural and its count elsewhere than in `spec.replicas`, whose status tells no readiness."""
 
 
 def replica_set(image: str, name: str) -> Manifest:
@@ -59,6 +30,7 @@ def replica_set(image: str, name: str) -> Manifest:
 
 
 def chess(name: str) -> Manifest:
+    """A Chess at 0: of a kind with an irregular plural, whose status will tell nothing of readiness."""
     return {"apiVersion": API_VERSION, "kind": "Chess", "metadata": {"name": name}, "spec": {"fleet": {"size": 0}}}
 
 
@@ -96,16 +68,18 @@ class ChessController:
 
 
 @pytest.fixture(scope="module")
-async def owned(own: None, cluster: Cluster) -> AsyncIterator[str]:
-    """The CustomResourceDefinition."""
-    await cluster.apply(CHESS)
+async def chesses(cluster: Cluster) -> AsyncIterator[None]:
+    """The cluster has the kind."""
+    await cluster.apply(scalable_kind("Chess", "chesses"))
     await cluster.kubectl("wait", "--for=condition=Established", "crd/chesses.games.example", "--timeout=60s")
-    yield API_VERSION
+    yield
     await cluster.kubectl("delete", "crd/chesses.games.example", "--wait=false")
 
 
 @pytest.fixture(scope="module")
-async def ready(owned: str, cluster: Cluster, synapse: Synapse, index: PackageIndex) -> AsyncIterator[Release]:
+async def ready(
+    own: None, chesses: None, cluster: Cluster, synapse: Synapse, index: PackageIndex
+) -> AsyncIterator[Release]:
     """A release that is ready: a ReplicaSet of its own, one of the Deployment web, and a Chess."""
     async with Release.open(cluster, synapse, index) as release:
         image, there = await cluster.probe(), release.workloads

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.cluster import Cluster, Manifest, Namespace
+from tests.cluster.custom import scalable_kind
 from tests.cluster.node import control
 from tests.cluster.node.layout import Layout
 from tests.cluster.release import workload
@@ -20,7 +21,7 @@ from tests.cluster.rights import account
 from tests.stack.cluster import PolicyRule
 
 from .client import Access, Client
-from .server import Server
+from .server import GAME_SERVER, Server
 
 RBAC = "rbac.authorization.k8s.io"
 EVERYTHING = PolicyRule()
@@ -53,12 +54,15 @@ class RealServer(Server):
         [entry] = json.loads(await cluster.kubectl(*words))["clusters"]
         authority = directory / "ca.crt"
         authority.write_bytes(base64.b64decode(entry["cluster"]["certificate-authority-data"]))
-        async with cluster.namespace() as namespace:
+        async with _game_servers(cluster), cluster.namespace() as namespace:
             server = cls(namespace, cluster.url, authority)
             async with server._account("everything", [EVERYTHING]) as server.client:
                 yield server
 
     async def add(self, kind: str, name: str, replicas: int, spec: dict[str, Any]) -> None:
+        if kind == GAME_SERVER:
+            await self._there.kubectl("create", "--filename=-", content=json.dumps(_game_server(name, replicas, spec)))
+            return
         deployment = workload(await self._there.cluster.probe(), name)
         service = {"serviceName": name} if kind == "StatefulSet" else {}
         whole = {**deployment["spec"], **service, "replicas": replicas, **spec}
@@ -66,6 +70,10 @@ class RealServer(Server):
         await self._there.kubectl(
             "create", "--filename=-", content=json.dumps({**deployment, "kind": kind, "spec": whole})
         )
+        if kind == "ReplicaSet":  # which kubectl rollout status does not know
+            field, value = ("availableReplicas", replicas) if replicas else ("observedGeneration", 1)
+            await self._there.condition(f"replicaset/{name}", f"jsonpath={{.status.{field}}}={value}")
+            return
         await self._there.rolled_out(f"{kind.lower()}/{name}")
 
     def limited_to(self, rules: Sequence[PolicyRule]) -> AbstractAsyncContextManager[Client]:
@@ -89,6 +97,22 @@ class RealServer(Server):
             yield
         finally:
             await cluster.kubectl("delete", "flowschema,prioritylevelconfiguration", name, "--ignore-not-found")
+
+
+@asynccontextmanager
+async def _game_servers(cluster: Cluster) -> AsyncIterator[None]:
+    """The kind `GAME_SERVER` is there, as long as the context lasts."""
+    await cluster.apply(scalable_kind("GameServer", "gameservers"))
+    try:
+        await cluster.kubectl("wait", "--for=condition=Established", "crd/gameservers.games.example", "--timeout=60s")
+        yield
+    finally:
+        await cluster.kubectl("delete", "crd/gameservers.games.example", "--wait=false")
+
+
+def _game_server(name: str, replicas: int, spec: dict[str, Any]) -> Manifest:
+    whole = {"fleet": {"size": replicas}, **spec}
+    return {"apiVersion": "games.example/v1", "kind": "GameServer", "metadata": {"name": name}, "spec": whole}
 
 
 async def _has(client: Client, namespace: str, rule: PolicyRule) -> bool:

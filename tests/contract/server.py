@@ -14,7 +14,14 @@ from tests.stack.cluster.kubeconfigs import write_kubeconfig
 
 from .client import Access, Client
 
-PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets"}
+GAME_SERVER = "games.example/v1/GameServer"
+"""A custom kind whose count is in ``spec.fleet.size``."""
+PLURALS = {
+    "Deployment": "deployments",
+    "StatefulSet": "statefulsets",
+    "ReplicaSet": "replicasets",
+    GAME_SERVER: "gameservers",
+}
 
 
 class Server(ABC):
@@ -35,7 +42,7 @@ class Server(ABC):
 
     async def workload(self, kind: str = "Deployment", replicas: int = 0, **spec: Any) -> str:
         """Add a workload whose pods become ready, and give back its name; `spec` is added to its spec."""
-        name = f"{kind.lower()}-{next(self._numbers)}"
+        name = f"{kind.rpartition('/')[2].lower()}-{next(self._numbers)}"
         await self.add(kind, name, replicas, spec)
         return name
 
@@ -53,7 +60,8 @@ class Server(ABC):
 
     def path(self, kind: str, name: str = "", subresource: str = "") -> str:
         """The path of a workload, of its subresource, or of all of its kind in the namespace."""
-        parts = ("/apis/apps/v1/namespaces", self.namespace, PLURALS[kind], name, subresource)
+        api_version = kind.rpartition("/")[0] or "apps/v1"
+        parts = ("/apis", api_version, "namespaces", self.namespace, PLURALS[kind], name, subresource)
         return "/".join(part for part in parts if part)
 
     def core(self, plural: str) -> str:

@@ -311,6 +311,29 @@ def test_a_target_without_kind_and_replicas_is_a_deployment_that_gets_one() -> N
     assert parse_settings(with_target(kind=None, replicas=None)).targets["web"] == Target("web", builders.WEB, 1)
 
 
+@pytest.mark.parametrize(
+    ("written", "api_version", "kind"),
+    [
+        ("ReplicaSet", "apps/v1", "ReplicaSet"),
+        ("apps/v1/Deployment", "apps/v1", "Deployment"),
+        ("argoproj.io/v1alpha1/Rollout", "argoproj.io/v1alpha1", "Rollout"),
+        ("v1/ReplicationController", "v1", "ReplicationController"),
+    ],
+)
+def test_a_kind_may_have_its_api_version_before_it(written: str, api_version: str, kind: str) -> None:
+    ref = parse_settings(with_target(kind=written)).targets["web"].ref
+    assert (ref.api_version, ref.kind) == (api_version, kind)
+    assert ref.full_kind == written.removeprefix("apps/v1/")
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["Rollout", "argoproj.io/Rollout/", "/v1/Rollout", "a/b/c/Rollout", "Argo.io/v1/Rollout", "v1/Roll out", "v1/-R"],
+)
+def test_a_kind_that_is_none_is_refused(written: str) -> None:
+    assert problem(with_target(kind=written)).startswith(f"targets.web.kind: {KINDS_SENTENCE}, not '")
+
+
 def test_a_target_with_an_empty_list_is_nobodys_and_one_without_is_everybodys() -> None:
     assert parse_settings(with_target(allowed_users=[])).targets["web"].allowed_users == frozenset()
     assert parse_settings(with_target(allowed_users=None)).targets["web"].allowed_users is None
