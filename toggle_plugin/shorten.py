@@ -26,7 +26,12 @@ _EXCEEDED = re.compile(r"exceeded quota: (\S+), requested: ")
 _INCOMPLETE = re.compile(r"failed quota: (\S+): ")
 _POD_SECURITY = re.compile(r'violates PodSecurity "([^":]+)[^"]*": ')
 _RUNTIME_STEPS = re.compile(r".*unable to start container process: (?:error during container init: )?")
+_MOUNT_COMMAND = re.compile(r" Mounting command: .*? Output:")
+"""The command can hold what nobody else should read."""
 _PROBE_STEPS = re.compile(r"^\w+ probe (?:failed|errored)(?: and resulted in \w+ state)?: ")
+_OF_KUBELET = re.compile(
+    r'HTTP probe failed|Get "|dial tcp|exec: |command timed out|command "[^"]*" timed out|service unhealthy|timeout: '
+)
 
 
 def shorten(message: str) -> str:
@@ -62,7 +67,7 @@ def _of_nodes(message: str) -> tuple[int, str]:
 
 def volume_failure(message: str) -> str:
     """Which volume is not there, and why."""
-    text = _GRPC.sub("", " ".join(message.split()))
+    text = _MOUNT_COMMAND.sub(":", _GRPC.sub("", " ".join(message.split())))
     volume = _VOLUME.match(text)
     return shorten(f"its volume {volume[1]}: {text[volume.end() :]}" if volume else f"a volume: {text}")
 
@@ -91,5 +96,6 @@ def start_failure(message: str) -> str:
 
 
 def probe_failure(message: str) -> str:
-    """What a probe got, without the kind of the probe."""
-    return start_failure(_PROBE_STEPS.sub("", message))
+    """What the kubelet says of a probe; nothing where the message is what a command wrote."""
+    text = start_failure(_PROBE_STEPS.sub("", message))
+    return text if _OF_KUBELET.match(text) else ""

@@ -1,7 +1,7 @@
 """What keeps one pod from being ready, in one plain sentence part with its name. Pure.
 
 A container's state is told as Kubernetes names it (``ImagePullBackOff``), so that it can be looked up. What a container
-wrote before it ended is never shown: that can be lines of a log.
+wrote before it ended is never shown, nor what a probe or a hook wrote: that can be lines of a log, or worse.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ _IMAGE = frozenset(
     }
 )
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError"})
-_START = frozenset({"RunContainerError", "PostStartHookError", "StartError", "ContainerCannotRun"})
+_START = frozenset({"RunContainerError", "StartError", "ContainerCannotRun"})
 _VOLUME = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
 _CLAIM = frozenset({"FailedBinding", "ProvisioningFailed"})
+PROBES = ("readiness", "liveness", "startup")
 _OF_CLAIMS = ("PersistentVolumeClaim", "persistentvolumeclaim", "persistent volumes to bind")
 """How the scheduler says that a claim is what it waits for."""
 
@@ -73,7 +74,7 @@ def _not_made(where: str, container: Container) -> str:
         return _because(f"{where} cannot be created ({reason})", shorten(message))
     if reason in _START:
         return _because(f"{where} cannot be started ({reason})", start_failure(message))
-    return ""
+    return f"{where} fails in its hook after the start" if reason == "PostStartHookError" else ""
 
 
 def _ended(where: str, container: Container, events: Sequence[ClusterEvent]) -> str:
@@ -147,16 +148,17 @@ def _not_set_up(pod: Pod, events: Iterable[ClusterEvent]) -> str:
 
 
 def _failing_probe(pod: Pod, events: Sequence[ClusterEvent]) -> Obstacle | None:
-    """A probe that fails while its container runs. A start probe may: the kubelet ends what takes too long itself."""
-    latest = next(iter(_unhealthy(events)), None)
-    if latest is None or pod.phase != "Running":
+    """A probe that fails while its container runs, always the same one of several."""
+    if pod.phase != "Running":
         return None
-    probe = _probe_of(latest)
-    times = sum(event.count for event in _unhealthy(events) if _probe_of(event) == probe)
-    what = f"pod {pod.name} runs but fails its {probe} probe ({times} time{'' if times == 1 else 's'})"
-    return Obstacle(
-        _because(what, probe_failure(latest.message)), lasting=probe == "readiness" and times >= FAILED_PROBES
-    )
+    for probe in PROBES:
+        if failures := [event for event in _unhealthy(events) if _probe_of(event) == probe]:
+            times = sum(event.count for event in failures)
+            what = f"pod {pod.name} runs but fails its {probe} probe ({times} time{'' if times == 1 else 's'})"
+            # For the others the kubelet itself decides when it was too long, and restarts the container.
+            lasting = probe == "readiness" and times >= FAILED_PROBES
+            return Obstacle(_because(what, probe_failure(failures[0].message)), lasting)
+    return None
 
 
 def _unhealthy(events: Iterable[ClusterEvent]) -> list[ClusterEvent]:

@@ -175,8 +175,8 @@ def test_what_does_not_pass_by_itself_is_stuck_with_its_reason() -> None:
 
 
 def test_what_may_pass_is_starting_with_its_reason() -> None:
-    probe = event("Unhealthy", "Readiness probe failed: no")
-    reason = "pod web-1 runs but fails its readiness probe (1 time): no"
+    probe = event("Unhealthy", "Readiness probe failed: dial tcp")
+    reason = "pod web-1 runs but fails its readiness probe (1 time): dial tcp"
     assert rollout_status(starting(), (pod(),), (probe,)) == status(Phase.STARTING, reason, ready=0, available=0)
 
 

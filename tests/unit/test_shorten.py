@@ -136,6 +136,13 @@ def test_nodes_are_left_out_where_a_claim_is_what_is_missing() -> None:
             'Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) web-0',
             'a volume: Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) web-0',
         ),
+        (
+            (
+                'MountVolume.SetUp failed for volume "share" : mount failed: exit status 32\nMounting command: mount\n'
+                "Mounting arguments: -t cifs -o password=s3cret //server/x /var/lib/x\nOutput: mount error(13)"
+            ),
+            "its volume share: mount failed: exit status 32: mount error(13)",
+        ),
         ("Unable to attach or mount volumes: timed out", "a volume: Unable to attach or mount volumes: timed out"),
     ],
 )
@@ -193,3 +200,19 @@ def test_a_process_that_does_not_start_is_told_without_the_way_through_the_runti
     assert probe_failure("Liveness probe failed: HTTP probe failed with statuscode: 500") == (
         "HTTP probe failed with statuscode: 500"
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ('Readiness probe failed: Get "http://10.0.0.1/?key=s3cret": EOF', 'Get "http://10.0.0.1/": EOF'),
+        ("Readiness probe failed: dial tcp 10.0.0.1:1: connect: connection refused", None),
+        ('Readiness probe errored: command "check" timed out after 1s', None),
+        ('Liveness probe failed: service unhealthy (responded with "NOT_SERVING")', None),
+        ('Startup probe failed: timeout: failed to connect service "a:1" within 1s', None),
+        ("Readiness probe failed: password s3cret was refused", ""),
+        ("Readiness probe failed: ", ""),
+    ],
+)
+def test_what_the_command_of_a_probe_wrote_is_not_shown(message: str, shown: str | None) -> None:
+    assert probe_failure(message) == (message.split(": ", 1)[1] if shown is None else shown)

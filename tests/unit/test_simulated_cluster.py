@@ -251,7 +251,7 @@ async def test_kubectl_watches_a_pod_through_its_life(cluster: SimulatedCluster)
         (Outcome.NO_CONFIG, "CreateContainerConfigError"),
         (Outcome.OUT_OF_MEMORY, "OOMKilled"),
         (Outcome.NOT_MOUNTED, "ContainerCreating"),
-        (Outcome.EVICTED, "Evicted"),
+        (Outcome.EVICTED, "Error"),
     ],
 )
 async def test_kubectl_shows_what_went_wrong_in_the_usual_word(

@@ -35,7 +35,7 @@ def why(found: Workload, pods: tuple[Pod, ...] = (), events: tuple[ClusterEvent,
 
 
 CRASHING = pod(container(waiting_reason="CrashLoopBackOff", exit_code=3, restarts=4))
-UNREADY = event("Unhealthy", "Readiness probe failed: no")
+UNREADY = event("Unhealthy", "Readiness probe failed: dial tcp")
 
 
 # What real clusters write

@@ -166,16 +166,26 @@ def test_a_readiness_probe_that_fails_again_and_again_is_the_reason() -> None:
     )
 
 
+def test_of_two_failing_probes_always_the_same_one_is_told() -> None:
+    probes = [event("Unhealthy", f"{kind} probe failed: dial tcp", count=5) for kind in ("Liveness", "Readiness")]
+    assert why(pod(), *probes) == why(pod(), *reversed(probes)) != ""
+
+
+def test_a_hook_that_fails_is_told_without_what_it_wrote() -> None:
+    found = pod(container(waiting_reason="PostStartHookError", waiting_message="s3cret"))
+    assert why(found) == "container app of pod web-1 fails in its hook after the start"
+
+
 def test_failures_of_one_probe_count_together_whatever_they_say() -> None:
-    probes = [event("Unhealthy", f"Readiness probe failed: {number}") for number in range(3)]
-    assert "(3 times): 0" in why(pod(), *probes)
+    probes = [event("Unhealthy", f"Readiness probe failed: dial tcp {number}") for number in range(3)]
+    assert "(3 times): dial tcp 0" in why(pod(), *probes)
 
 
 @pytest.mark.parametrize(("probe", "count"), [("Readiness", 1), ("Readiness", 2), ("Startup", 20), ("Liveness", 2)])
 def test_a_probe_that_may_still_pass_is_told_and_nobody_is_stuck(probe: str, count: int) -> None:
-    found = pod_obstacle(pod(), (event("Unhealthy", f"{probe} probe failed: no", count=count),))
+    found = pod_obstacle(pod(), (event("Unhealthy", f"{probe} probe failed: dial tcp", count=count),))
     times = "1 time" if count == 1 else f"{count} times"
-    assert found == Obstacle(f"pod web-1 runs but fails its {probe.lower()} probe ({times}): no", lasting=False)
+    assert found == Obstacle(f"pod web-1 runs but fails its {probe.lower()} probe ({times}): dial tcp", lasting=False)
 
 
 def killed(probe: str, times: int) -> ClusterEvent:
@@ -184,10 +194,10 @@ def killed(probe: str, times: int) -> ClusterEvent:
 
 @pytest.mark.parametrize("probe", ["startup", "liveness"])
 def test_a_container_that_is_restarted_for_its_probe_says_so(probe: str) -> None:
-    failing = event("Unhealthy", f"{probe.title()} probe failed: no", count=9)
+    failing = event("Unhealthy", f"{probe.title()} probe failed: dial tcp", count=9)
     restarted = pod(container(waiting_reason="CrashLoopBackOff", exit_code=143, restarts=3))
     assert why(restarted, killed(probe, 3), failing) == (
-        f"container app of pod web-1 fails its {probe} probe each time (3 restarts): no"
+        f"container app of pod web-1 fails its {probe} probe each time (3 restarts): dial tcp"
     )
 
 

@@ -178,7 +178,7 @@ async def test_pods_that_cannot_pull_their_image(api: KubernetesWorkloads, clust
     assert pod.containers[0].waiting_reason in ("ErrImagePull", "ImagePullBackOff")
     assert "registry.example/app:1" in pod.containers[0].waiting_message
     events = await api.events(web, [pod])
-    assert {event.object_name for event in events} == {pod.name}
+    assert {event.object_name for event in events if event.object_kind == "Pod"} == {pod.name}
     assert "BackOff" in {event.reason for event in events}
     assert list(events) == sorted(events, key=lambda event: -event.last_seen)
 

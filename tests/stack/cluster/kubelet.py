@@ -173,14 +173,15 @@ class PodLife:
         await asyncio.Event().wait()  # it stays as it is until it is deleted
 
     async def _end(self, exit_code: int, reason: str = "", *, init: bool = False) -> None:
-        """The container ends, and runs again after a while."""
+        """The container ends, and runs again: at once the first time, then after a while."""
         self._change(lambda pod: pod_objects.ended(pod, exit_code, reason, init=init))
         await self._retry()
-        if (pod := self._pod()) is not None:
+        pod = self._pod()
+        if pod is not None and pod_objects.restarts(pod, init=init):
             name = str(pod["spec"]["initContainers" if init else "containers"][0]["name"])
             self._event("BackOff", failures.backing_off(name, pod), warning=True)
             self._wait("CrashLoopBackOff", failures.back_off(name, pod), init=init)
-        await self._retry()
+            await self._retry()
         self._change(lambda pod: pod_objects.running(pod, ready=False, init=init))
         await self._step()
 

@@ -120,6 +120,12 @@ def is_ready(pod: Json) -> bool:
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
+def restarts(pod: Json, *, init: bool) -> int:
+    """How often its container, or its init container, was started again."""
+    statuses = pod["status"].get("initContainerStatuses" if init else "containerStatuses", [])
+    return sum(status["restartCount"] for status in statuses)
+
+
 def _with_spec(pod: Json, **fields: object) -> Json:
     new = copy.deepcopy(pod)
     new["spec"].update(fields)
