@@ -84,11 +84,24 @@ def _group_line(group: Group, found: Mapping[str, Found]) -> str:
 
 def standing(how: Standing, prefix: str = "") -> str:
     """The reply to a start or stop of a group: the whole on one line, then each of its targets."""
-    lines = [_ended(how, each, prefix) for each in how.ended]
+    few = len(how.targets) <= ONE_BY_ONE
+    lines = [_ended(how, each, prefix) for each in how.ended if few or each is how.failed]
     if how.now is not None:
         lines.append(progress(how.now))
-    lines += [f"{WAITING} {strong(name)} {_waiting(how)}" for name in how.waiting]
+    if few:
+        lines += [f"{WAITING} {strong(name)} {_waiting(how)}" for name in how.waiting]
+    else:
+        lines += _many(how)
     return "\n".join([_headline(how), "", *(f"* {line}" for line in lines)])
+
+
+def _many(how: Standing) -> list[str]:
+    """Of many targets, those that are as asked on one line, and those whose turn has not come on another."""
+    mark = MARKS[Phase.OFF if how.verb is Verb.STOP else Phase.RUNNING]
+    done = [escape(each.target) for each in how.ended if each.as_asked]
+    waiting = [escape(name) for name in how.waiting]
+    gathered = ((mark, f"{len(done)} done", done), (WAITING, f"{len(waiting)} had no turn yet", waiting))
+    return [f"{mark} {strong(words)}: {', '.join(names)}" for mark, words, names in gathered if names]
 
 
 def call(how: Standing, prefix: str = "") -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +25,11 @@ PACE = 1.5
 REACT_AFTER = 1.0
 """Seconds without a reply after which a reaction says that the command was heard."""
 HEARD = "⏳"
+FITS = 40_000
+"""Bytes of a text in both its forms: encryption makes a third more of them, and an event may have 65,535."""
+FITS_IN_AN_EDIT = FITS // 2
+"""It has the text a second time, for clients that know no edits."""
+LEFT_OUT = "(The rest is too long for one message.)"
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,30 @@ class Words:
     plain: str
     html: str
 
+    @property
+    def size(self) -> int:
+        """Bytes of both in the JSON that is sent."""
+        return len(json.dumps([self.plain, self.html]))
 
-async def words(markdown: str) -> Words:
+
+async def words(markdown: str, fits: int = FITS) -> Words:
+    """`markdown` in both forms; as much of it as has `fits` bytes, with a word about the rest."""
+    formatted = await _formatted(markdown)
+    while (size := formatted.size) > fits:
+        markdown = shortened(markdown, (len(markdown) - 1) * fits // size)
+        formatted = await _formatted(f"{markdown}\n\n{LEFT_OUT}")
+    return formatted
+
+
+async def _formatted(markdown: str) -> Words:
     plain, html = await parse_formatted(markdown)
     return Words(plain, html.strip())
+
+
+def shortened(markdown: str, length: int) -> str:
+    """The first `length` characters at most, up to the end of a line or of one item of an enumeration."""
+    cut = max(markdown.rfind(end, 0, length) for end in ("\n", ", "))
+    return markdown[: cut if cut > 0 else length].rstrip()
 
 
 def notice(text: Words) -> TextMessageEventContent:
@@ -208,7 +234,7 @@ class ProgressMessage:
             return None
         self._sending = self._newest
         if self._event_id is not None:
-            content = notice(await words(self._newest))
+            content = notice(await words(self._newest, FITS_IN_AN_EDIT))
             content.set_edit(self._event_id)
             return content
         if self._call and not self._resumed:

@@ -41,6 +41,8 @@ TENTHS_BELOW = 10.0
 _SIGNED = frozenset({Trust.CROSS_SIGNED_TOFU, Trust.CROSS_SIGNED_TRUSTED, Trust.VERIFIED})
 SHOWN_TOGETHER = 10
 """Commands that came too late which one answer names."""
+CHECKED_ONE_BY_ONE = 20
+"""Targets that each have a line of a check."""
 SHOWN_NAMES = 20
 """Names that a sentence enumerates."""
 WORD_LENGTH = 40
@@ -317,7 +319,7 @@ class CheckView:
 
 def check(view: CheckView) -> str:
     lines = [_cluster_line(view)]
-    lines += [_rights_line(target, rights) for target, rights in view.rights]
+    lines += _rights_lines(view.rights)
     lines += [_your_device(view.requester), _my_device(view)]
     lines += [f"⚠️ Settings: {escape(str(problem))}" for problem in view.problems] or ["✅ Settings: nothing to remark."]
     return "\n".join(listed(lines))
@@ -327,6 +329,19 @@ def _cluster_line(view: CheckView) -> str:
     if isinstance(view.version, ClusterError):
         return f"❌ Cluster: {escape(str(view.version))}"
     return f"✅ Cluster: Kubernetes {escape(view.version)} answers in {round(view.seconds * 1000)} ms."
+
+
+def _rights_lines(found: Sequence[tuple[Target, Sequence[Right] | ClusterError]]) -> list[str]:
+    """A line for each target; of very many, one line for all that have what they need."""
+    if len(found) <= CHECKED_ONE_BY_ONE:
+        return [_rights_line(target, rights) for target, rights in found]
+    well = [target.name for target, rights in found if not isinstance(rights, ClusterError) and _all_there(rights)]
+    lines = [_rights_line(target, rights) for target, rights in found if target.name not in set(well)]
+    return [*([f"✅ Rights for {joined([strong(name) for name in well], 'and')}: all there."] if well else []), *lines]
+
+
+def _all_there(rights: Sequence[Right]) -> bool:
+    return all(right.granted for right in rights)
 
 
 def _rights_line(target: Target, rights: Sequence[Right] | ClusterError) -> str:

@@ -129,7 +129,6 @@ def read_settings(raw: object) -> tuple[Settings, tuple[SettingsProblem, ...]]:
     reader = _Reader()
     reader.unknown_keys(raw, KEYS, "")
     default = Settings()
-    targets = reader.targets(raw)
     settings = Settings(
         command=reader.read(raw, "command", _command, default.command),
         bare_commands=reader.read(raw, "bare_commands", _choice(BareCommands), default.bare_commands),
@@ -138,7 +137,7 @@ def read_settings(raw: object) -> tuple[Settings, tuple[SettingsProblem, ...]]:
         maximum_age=reader.read(raw, "maximum_age", _bounded_duration, default.maximum_age),
         rollout_timeout=reader.read(raw, "rollout_timeout", _bounded_duration, default.rollout_timeout),
         kubeconfig=reader.read(raw, "kubeconfig", _path, default.kubeconfig),
-        targets=targets,
+        targets=(targets := reader.targets(raw)),
         groups=reader.groups(raw, targets),
         accepted_identities=reader.identities(raw),
         viewers=reader.members(raw, "viewers", _user) or frozenset(),
@@ -258,7 +257,8 @@ class _Reader:
         named = raw.get("targets") or {}
         if not isinstance(named, Mapping):
             return NO_GROUPS  # of what, is not known
-        groups, problems = read_groups(raw.get("groups"), named, _target_name)
+        names = [name for name in named if isinstance(name, str)]
+        groups, problems = read_groups(raw.get("groups"), names, _target_name)
         self.problems += problems
         whole = {name: group for name, group in groups.items() if set(group.targets) <= set(targets)}
         return MappingProxyType(whole)

@@ -160,6 +160,17 @@ async def test_one_that_a_newer_command_ended_follows_nothing_any_more() -> None
     assert (await plain(listing.standing(before_it_began)))[2] == "● ⏸ **db** was not started"
 
 
+async def test_a_large_group_has_a_line_for_what_goes_on_and_only_names_for_the_rest() -> None:
+    names = tuple(f"t{number}" for number in range(listing.ONE_BY_ONE + 1))
+    how = Standing("all-of-it", Verb.START, names, (ended("t0", Result.DONE), ended("t1", Result.DONE)))
+    lines = await plain(listing.standing(replace(how, now=Progress("t2", STARTING, 1.0))))
+    assert lines[2].startswith("● 🟡 **t2** is starting")
+    assert lines[3] == "● 🟢 **2 done**: t0, t1"
+    assert lines[4].startswith("● ⏸ **28 had no turn yet**: t3, t4,")
+    failed = replace(how, ended=(*how.ended, ended("t2", Result.TIMED_OUT, STUCK)))
+    assert (await plain(listing.standing(failed)))[2].startswith("● 🔴 **t2** is stuck")
+
+
 # What was done
 
 

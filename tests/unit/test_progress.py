@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ from mautrix.types import EventID, MessageEvent
 from toggle_plugin import outbox as outbox_module
 from toggle_plugin import progress as progress_module
 from toggle_plugin.outbox import Outbox
-from toggle_plugin.progress import Anchor, ProgressMessage, mention, notice, words
+from toggle_plugin.progress import Anchor, ProgressMessage, mention, notice, shortened, words
 
 from .builders import ALICE, ROOM, reach_of, reached, tasks_of_the_plugin
 from .homeserver import Answer, Homeserver, limited
@@ -63,6 +64,45 @@ async def reply(outbox: Outbox) -> AsyncIterator[ProgressMessage]:
 
 async def finish(reply: ProgressMessage, markdown: str, call: str = "") -> None:
     await asyncio.wait_for(reply.finish(markdown, call), WAIT)
+
+
+# What fits
+
+
+LONG = ", ".join(f"a-target-whose-name-has-more-{number:03}" for number in range(500))
+"""500 names of 32 letters."""
+
+
+def bytes_when_sent(content: Any) -> int:
+    """How large the event is once it is encrypted: its JSON, base64 of that, and 2,500 bytes for what is around it."""
+    return len(json.dumps({"type": "m.room.message", "room_id": ROOM, "content": content})) * 4 // 3 + 2500
+
+
+async def test_500_names_fit_into_one_event_whole(reply: ProgressMessage, homeserver: Homeserver) -> None:
+    await finish(reply, f"* 🟢 **500 running**: {LONG}")
+    (content,) = homeserver.contents
+    assert content["body"].endswith("more-499")
+    assert bytes_when_sent(content) < 65_535
+
+
+@pytest.mark.parametrize("text", [LONG * 5, "\n".join(["* 🔴 " + "ü" * 200] * 500), "x" * 200_000, "🟢" * 30_000])
+async def test_what_does_not_fit_is_cut_and_says_so_also_in_an_edit(
+    reply: ProgressMessage, homeserver: Homeserver, text: str
+) -> None:
+    reply.show(text)
+    await reached(lambda: len(homeserver.sent) == 1)
+    await finish(reply, f"then {text}")
+    first, edit = homeserver.contents
+    assert first["body"].endswith("\n\n(The rest is too long for one message.)")
+    assert edit["m.new_content"]["body"].endswith("\n\n(The rest is too long for one message.)")
+    assert 20_000 < bytes_when_sent(first) < 65_535
+    assert 20_000 < bytes_when_sent(edit) < 65_535
+
+
+def test_a_cut_is_at_the_end_of_a_line_or_an_item() -> None:
+    assert shortened("one, two, three", 12) == "one, two"
+    assert shortened("one, two\nthree, four", 11) == "one, two"
+    assert shortened("unbroken", 3) == "unb"
 
 
 # What is said

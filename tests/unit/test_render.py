@@ -415,6 +415,21 @@ def texts(text: str) -> Sequence[str]:
     ]
 
 
+def check_of(rights: Any) -> render.CheckView:
+    return render.CheckView(requester(), "v1.37.0", 0.003, rights, "BOT", "abcd", Trust.CROSS_SIGNED_TOFU, [])
+
+
+async def test_a_check_of_very_many_targets_names_those_with_a_problem_and_counts_the_others() -> None:
+    missing = [Right("get", "deployments", granted=False, needed=True)]
+    there = [Right("get", "deployments", granted=True, needed=True)]
+    found = [(target(f"t{number}"), missing if number == 7 else there) for number in range(40)]
+    lines = (await plain(render.check(check_of(found)))).splitlines()
+    assert lines[1].startswith("● ✅ Rights for **t0**, **t1**,")
+    assert lines[1].endswith("and 19 more: all there.")
+    assert lines[2] == "● ❌ Rights for **t7** (Deployment games/web): missing `get deployments`."
+    assert lines[3].startswith("● ✅ Your device")
+
+
 @given(ANYTHING)
 async def test_no_text_from_outside_becomes_markup(text: str) -> None:
     for markdown in texts(text):

@@ -42,20 +42,21 @@ def test_labels_are_selected_by_all_of_its_terms(text: str, selected: bool) -> N
     assert matcher(text)(LABELS) is selected
 
 
-WORD = st.sampled_from(["app", "tier", "example.org/part-of", "a", "b"])
+KEY = st.sampled_from(["app", "tier", "example.org/part-of", "a", "b"])
+VALUE = st.sampled_from(["app", "web", "a", "b.c", "d_e", "1"])
 EXPRESSIONS = st.one_of(
-    st.fixed_dictionaries({"key": WORD, "operator": st.sampled_from(["Exists", "DoesNotExist"])}),
+    st.fixed_dictionaries({"key": KEY, "operator": st.sampled_from(["Exists", "DoesNotExist"])}),
     st.fixed_dictionaries(
-        {"key": WORD, "operator": st.sampled_from(["In", "NotIn"]), "values": st.lists(WORD, min_size=1)}
+        {"key": KEY, "operator": st.sampled_from(["In", "NotIn"]), "values": st.lists(VALUE, min_size=1)}
     ),
 )
 
 
 @given(
     st.fixed_dictionaries(
-        {"matchLabels": st.dictionaries(WORD, WORD, max_size=2), "matchExpressions": st.lists(EXPRESSIONS, max_size=2)}
+        {"matchLabels": st.dictionaries(KEY, VALUE, max_size=2), "matchExpressions": st.lists(EXPRESSIONS, max_size=2)}
     ),
-    st.dictionaries(WORD, WORD),
+    st.dictionaries(KEY, VALUE),
 )
 def test_what_a_workload_selects_is_what_the_simulated_api_server_selects(
     label_selector: dict[str, object], labels: dict[str, str]
