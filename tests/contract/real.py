@@ -19,9 +19,11 @@ from tests.cluster.node.layout import Layout
 from tests.cluster.release import workload
 from tests.cluster.rights import account
 from tests.stack.cluster import PolicyRule
+from tests.stack.cluster.resources import GAMESERVERS
+from tests.stack.cluster.workload_objects import new_workload
 
 from .client import Access, Client
-from .server import GAME_SERVER, Server
+from .server import CUSTOM, Server
 
 RBAC = "rbac.authorization.k8s.io"
 EVERYTHING = PolicyRule()
@@ -54,27 +56,36 @@ class RealServer(Server):
         [entry] = json.loads(await cluster.kubectl(*words))["clusters"]
         authority = directory / "ca.crt"
         authority.write_bytes(base64.b64decode(entry["cluster"]["certificate-authority-data"]))
-        async with _game_servers(cluster), cluster.namespace() as namespace:
+        async with cluster.namespace() as namespace, _custom_kind(cluster):
             server = cls(namespace, cluster.url, authority)
             async with server._account("everything", [EVERYTHING]) as server.client:
                 yield server
 
     async def add(self, kind: str, name: str, replicas: int, spec: dict[str, Any]) -> None:
-        if kind == GAME_SERVER:
-            await self._there.kubectl("create", "--filename=-", content=json.dumps(_game_server(name, replicas, spec)))
+        if kind == CUSTOM:
+            await self._add_custom(name, replicas)
             return
         deployment = workload(await self._there.cluster.probe(), name)
         service = {"serviceName": name} if kind == "StatefulSet" else {}
         whole = {**deployment["spec"], **service, "replicas": replicas, **spec}
-        # Created, not applied: the first to write is then the same as in the simulated cluster.
-        await self._there.kubectl(
-            "create", "--filename=-", content=json.dumps({**deployment, "kind": kind, "spec": whole})
-        )
-        if kind == "ReplicaSet":  # which kubectl rollout status does not know
-            field, value = ("availableReplicas", replicas) if replicas else ("observedGeneration", 1)
-            await self._there.condition(f"replicaset/{name}", f"jsonpath={{.status.{field}}}={value}")
-            return
-        await self._there.rolled_out(f"{kind.lower()}/{name}")
+        await self._create({**deployment, "kind": kind, "spec": whole})
+        if kind == "ReplicaSet":
+            wanted = f"readyReplicas}}={replicas}" if replicas else "observedGeneration}=1"
+            await self._there.condition(f"replicaset/{name}", f"jsonpath={{.status.{wanted}")
+        else:
+            await self._there.rolled_out(f"{kind.lower()}/{name}")
+
+    async def _add_custom(self, name: str, replicas: int) -> None:
+        """Its controller, which there is none of, would write its status."""
+        manifest = {"kind": GAMESERVERS.kind, "apiVersion": GAMESERVERS.api_version, "metadata": {"name": name}}
+        spec = new_workload(GAMESERVERS, self.namespace, name, replicas, "any")["spec"]
+        await self._create({**manifest, "spec": spec})
+        status = {"replicas": replicas, "selector": f"app={name}"}
+        await self.client.patch(self.path(CUSTOM, name, "status"), {"status": status})
+
+    async def _create(self, manifest: Manifest) -> None:
+        """Not applied: who owns which field is then as in the simulated cluster."""
+        await self._there.kubectl("create", "--filename=-", content=json.dumps(manifest))
 
     def limited_to(self, rules: Sequence[PolicyRule]) -> AbstractAsyncContextManager[Client]:
         return self._account(f"limited-{next(self._accounts)}", rules)
@@ -100,19 +111,15 @@ class RealServer(Server):
 
 
 @asynccontextmanager
-async def _game_servers(cluster: Cluster) -> AsyncIterator[None]:
-    """The kind `GAME_SERVER` is there, as long as the context lasts."""
-    await cluster.apply(scalable_kind("GameServer", "gameservers"))
+async def _custom_kind(cluster: Cluster) -> AsyncIterator[None]:
+    definition = scalable_kind(GAMESERVERS.kind, GAMESERVERS.plural)
+    name = definition["metadata"]["name"]
+    await cluster.apply(definition)
     try:
-        await cluster.kubectl("wait", "--for=condition=Established", "crd/gameservers.games.example", "--timeout=60s")
+        await cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
         yield
     finally:
-        await cluster.kubectl("delete", "crd/gameservers.games.example", "--wait=false")
-
-
-def _game_server(name: str, replicas: int, spec: dict[str, Any]) -> Manifest:
-    whole = {"fleet": {"size": replicas}, **spec}
-    return {"apiVersion": "games.example/v1", "kind": "GameServer", "metadata": {"name": name}, "spec": whole}
+        await cluster.kubectl("delete", "crd", name)
 
 
 async def _has(client: Client, namespace: str, rule: PolicyRule) -> bool:

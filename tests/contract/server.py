@@ -11,17 +11,12 @@ from typing import Any
 
 from tests.stack.cluster import PolicyRule
 from tests.stack.cluster.kubeconfigs import write_kubeconfig
+from tests.stack.cluster.resources import GAMESERVERS, WORKLOADS
 
 from .client import Access, Client
 
-GAME_SERVER = "games.example/v1/GameServer"
-"""A custom kind whose count is in ``spec.fleet.size``."""
-PLURALS = {
-    "Deployment": "deployments",
-    "StatefulSet": "statefulsets",
-    "ReplicaSet": "replicasets",
-    GAME_SERVER: "gameservers",
-}
+CUSTOM = GAMESERVERS.full_kind
+"""A kind that a CustomResourceDefinition brings, whose wanted count is not where Deployments have it."""
 
 
 class Server(ABC):
@@ -41,8 +36,12 @@ class Server(ABC):
         self._numbers = itertools.count(1)
 
     async def workload(self, kind: str = "Deployment", replicas: int = 0, **spec: Any) -> str:
-        """Add a workload whose pods become ready, and give back its name; `spec` is added to its spec."""
-        name = f"{kind.rpartition('/')[2].lower()}-{next(self._numbers)}"
+        """Add a workload whose pods become ready, and give back its name; `spec` is added to its spec.
+
+        Args:
+            kind: one of the simulated cluster's `WORKLOADS`; pods of a `CUSTOM` one are nobody's business.
+        """
+        name = f"{WORKLOADS[kind].kind.lower()}-{next(self._numbers)}"
         await self.add(kind, name, replicas, spec)
         return name
 
@@ -60,8 +59,8 @@ class Server(ABC):
 
     def path(self, kind: str, name: str = "", subresource: str = "") -> str:
         """The path of a workload, of its subresource, or of all of its kind in the namespace."""
-        api_version = kind.rpartition("/")[0] or "apps/v1"
-        parts = ("/apis", api_version, "namespaces", self.namespace, PLURALS[kind], name, subresource)
+        resource = WORKLOADS[kind]
+        parts = (f"/apis/{resource.api_version}/namespaces", self.namespace, resource.plural, name, subresource)
         return "/".join(part for part in parts if part)
 
     def core(self, plural: str) -> str:

@@ -20,8 +20,6 @@ from .tables import asked_form, table
 from .watches import Watches
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-KIND = ("kind", "apiVersion")
-"""What the objects of a list leave to the list to say."""
 HEALTH = ("/healthz", "/livez", "/readyz")
 
 
@@ -119,7 +117,7 @@ class ApiServer:
             "kind": f"{wanted.resource.kind}List",
             "apiVersion": wanted.resource.api_version,
             "metadata": metadata,
-            "items": [{key: value for key, value in obj.items() if key not in KIND} for obj in items],
+            "items": items if wanted.resource.custom else [_without_kind(obj) for obj in items],
         }
 
     def _scale(self, request: web.BaseRequest, wanted: ResourceRequest, body: str) -> Json:
@@ -136,6 +134,11 @@ class ApiServer:
         if wanted.verb == "update":
             return changes.write_scale(self._store, *key, changes.parse_object(body), _manager(request))
         raise errors.method_not_allowed()
+
+
+def _without_kind(obj: Json) -> Json:
+    """As in a list, which says it for all; those of custom resources say it too."""
+    return {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
 
 
 def _is_dry_run(query: Mapping[str, str]) -> bool:

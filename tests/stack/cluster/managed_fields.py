@@ -30,19 +30,26 @@ def updated(managed: Iterable[Json], old: Json, new: Json, writer: Writer, time:
     """The entries after `writer` has put `new` in the place of `old`; of metadata, labels and annotations count."""
     before, after = _leaves(_owned(old)), _leaves(_owned(new))
     taken = {path for path, value in after.items() if path not in before or before[path] != value}
-    gone = before.keys() - after.keys()
-    if not taken and not gone:
+    changed = taken | (before.keys() - after.keys())
+    by_scale = writer.subresource == "scale"
+    if not changed or (by_scale and not _is_tracked(managed, changed)):
         return list(managed)
     entries = []
+    # A Scale leaves a zero out, and who leaves a field out does not own it.
+    fields = {path for path in taken if not (by_scale and after[path] == 0)}
     mine = _entry(writer, new["apiVersion"], time)
-    fields = set(taken)
     for entry in managed:
-        left = set(_paths(entry["fieldsV1"])) - taken - gone
+        left = set(_paths(entry["fieldsV1"])) - changed
         if _is_of(entry, writer):
             fields |= left
         elif left:
             entries.append({**entry, "fieldsV1": _tree(left)})
     return [*entries, {**mine, "fieldsV1": _tree(fields)}] if fields else entries
+
+
+def _is_tracked(managed: Iterable[Json], paths: set[Path]) -> bool:
+    """Whether anybody owns one of them: a Scale without a manager gets none from an update, as any object."""
+    return any(paths & set(_paths(entry["fieldsV1"])) for entry in managed)
 
 
 def _owned(obj: Json) -> Json:
@@ -51,9 +58,10 @@ def _owned(obj: Json) -> Json:
 
 
 def _entry(writer: Writer, api_version: str, time: str) -> Json:
-    entry = {"manager": writer.manager, "operation": "Update", "apiVersion": api_version, "time": time}
-    entry["fieldsType"] = "FieldsV1"
-    return {**entry, "subresource": writer.subresource} if writer.subresource else entry
+    entry = {"manager": writer.manager, "operation": "Update", "apiVersion": api_version, "fieldsType": "FieldsV1"}
+    # The times are lost where a Scale's entries are put among those of its workload.
+    when = {} if writer.subresource == "scale" else {"time": time}
+    return {**entry, **when, **({"subresource": writer.subresource} if writer.subresource else {})}
 
 
 def _is_of(entry: Json, writer: Writer) -> bool:

@@ -15,6 +15,8 @@ _PATH = re.compile(
     r"^/(?:api/v1|apis/(?P<group>[^/]+)/(?P<version>[^/]+))(?:/namespaces/(?P<namespace>[^/]+))?"
     r"/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?(?:/(?P<subresource>[^/]+))?$"
 )
+_BUILT_IN = re.compile(r"^/apis/apps/")
+"""A group of the server itself answers for all below it."""
 _VERBS = {"GET": "get", "PUT": "update", "PATCH": "patch", "POST": "create", "DELETE": "delete"}
 
 
@@ -33,6 +35,8 @@ class ResourceRequest:
 def resource_request(method: str, path: str, query: Mapping[str, str]) -> ResourceRequest | None:
     """Understand a request; None where the path is none of a resource, ApiError 404 where it is an unknown one's."""
     match = _PATH.match(path)
+    if _BUILT_IN.match(path) and (match is None or match["version"] != GROUPS["apps"]):
+        raise errors.no_such_resource()
     if match is None or (match["group"] and GROUPS.get(match["group"]) != match["version"]):
         return None
     group, plural = match["group"] or "", match["plural"]
