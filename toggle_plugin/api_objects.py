@@ -96,8 +96,13 @@ def _mapping(value: Any) -> Json:
 def _foreign_conditions(status: Json) -> list[Json]:
     """Those that are conditions as Kubernetes has them; a custom kind may mean anything by that word."""
     entries = status.get("conditions")
-    mappings = filter(lambda entry: isinstance(entry, Mapping), entries if isinstance(entries, list) else ())
-    return [entry for entry in mappings if "type" in entry and "status" in entry]
+    return list(filter(_is_condition, entries if isinstance(entries, list) else ()))
+
+
+def _is_condition(entry: Any) -> bool:
+    if not isinstance(entry, Mapping) or not entry.get("type") or not entry.get("status"):
+        return False
+    return all(isinstance(entry.get(key) or "", str) for key in ("type", "status", "reason", "message"))
 
 
 def _told(obj: Json, key: str) -> int | None:
