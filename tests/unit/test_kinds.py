@@ -103,7 +103,7 @@ async def test_it_is_not_up_before_its_pods_are(
 
 
 @EVERY
-async def test_why_no_pod_is_created_is_told(
+async def test_why_it_does_not_come_up_is_told(
     service: ToggleService, cluster: SimulatedCluster, ref: WorkloadRef
 ) -> None:
     cluster.behave("games", ref.name, ref.full_kind, outcome=Fate.IMAGE_PULL)
