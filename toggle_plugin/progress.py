@@ -25,10 +25,10 @@ PACE = 1.5
 REACT_AFTER = 1.0
 """Seconds without a reply after which a reaction says that the command was heard."""
 HEARD = "⏳"
-FITS = 40_000
-"""Bytes of a text in both its forms: encryption makes a third more of them, and an event may have 65,535."""
+FITS = 20_000
+"""Bytes of a text in each of its forms: encryption makes a third more of both, and an event may have 65,535."""
 FITS_IN_AN_EDIT = FITS // 2
-"""It has the text a second time, for clients that know no edits."""
+"""It has both a second time, for clients that know no edits."""
 LEFT_OUT = "(The rest is too long for one message.)"
 
 
@@ -55,12 +55,12 @@ class Words:
 
     @property
     def size(self) -> int:
-        """Bytes of both in the JSON that is sent."""
-        return len(json.dumps([self.plain, self.html]))
+        """Bytes of the HTML in the JSON that is sent; the plain text has less, and maubot cuts it if it is long."""
+        return len(json.dumps(self.html))
 
 
 async def words(markdown: str, fits: int = FITS) -> Words:
-    """`markdown` in both forms; as much of it as has `fits` bytes, with a word about the rest."""
+    """`markdown` in both forms; as much of it as has `fits` bytes of HTML, with a word about the rest."""
     formatted = await _formatted(markdown)
     while (size := formatted.size) > fits:
         markdown = shortened(markdown, (len(markdown) - 1) * fits // size)

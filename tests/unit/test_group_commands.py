@@ -64,7 +64,7 @@ async def test_a_start_goes_in_order_and_each_waits_for_the_one_before_it(
 ) -> None:
     cluster.behave("games", "db", "StatefulSet", outcome=Fate.NEVER_READY)
     starting = stack.begin("start stack", event="$stack")
-    await reached(lambda: any("0 of 1 ready" in body for body in stack.homeserver.bodies))
+    await reached(lambda: any("● ⏸ **api** waits" in body for body in stack.homeserver.bodies))
     assert written(cluster) == [("db", 1)]
     assert "● ⏸ **api** waits\n● ⏸ **web** waits" in stack.homeserver.bodies[-1]
     cluster.behave("games", "db", "StatefulSet", outcome=Fate.NORMAL)
@@ -134,7 +134,7 @@ async def test_one_that_fails_stops_the_rest_and_the_reply_says_which_did_what(
 
 
 async def test_one_that_does_not_come_up_in_time_stops_the_rest(stack: Room, cluster: SimulatedCluster) -> None:
-    stack.settings = replace(stack.settings, rollout_timeout=1.0)
+    stack.settings = replace(stack.settings, rollout_timeout=5.0)
     cluster.behave("games", "api", outcome=Fate.IMAGE_PULL)
     answer = await stack.say("start stack")
     assert "The start of **stack** ended at **api**, so **web** had no turn." in answer

@@ -32,7 +32,7 @@ ROLLOUT_TIMEOUT = {"simulated": 60, "real": 300}
 """Seconds; the plugin's setting."""
 MARGIN_SECONDS = 30
 READY_SECONDS = 20
-HINT = "Type start, stop, status, help or check. PageUp scrolls; quit, Ctrl-D or Ctrl-C ends everything."
+HINT = "Type start, stop, status, history, help or check. PageUp scrolls; quit, Ctrl-D or Ctrl-C ends everything."
 EXPECTED = (NoTruth, ProcessFailed, MaubotError, FileNotFoundError, AssertionError, Silence)
 """Errors that say all in their text."""
 
