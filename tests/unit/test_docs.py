@@ -49,6 +49,7 @@ SPEAKING = (
 NEVER_SHOWN = (
     '<a href="https://matrix.to/#/',
     *("a line of a watch is too long", "not an object", "the answer is no sync response"),
+    "the spec replicas field",
     "SELECT account_id FROM crypto_account WHERE account_id=$1",
     "persistent volumes to bind",
 )
