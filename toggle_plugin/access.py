@@ -25,7 +25,7 @@ ACCEPTED = {
     ),
 }
 READING = frozenset({Verb.STATUS, Verb.HELP})
-TARGETED = frozenset({Verb.START, Verb.STOP, Verb.STATUS, Verb.HISTORY})
+TARGETED = frozenset({Verb.START, Verb.STOP, Verb.RESTART, Verb.STATUS, Verb.HISTORY})
 GROUPED = frozenset({Verb.START, Verb.STOP, Verb.STATUS, Verb.HISTORY})
 """What can be done to a group."""
 

@@ -18,7 +18,8 @@ from .errors import ClusterError, SettingsProblem
 from .grammar import ALL, WORDS, Fault, Misunderstood
 from .groups import Group
 from .inbox import Age, age
-from .models import BETWEEN, AuditEntry, Command, Intent, Requester, Result, Trust, Verb
+from .lasting import Done, Lasting
+from .models import BETWEEN, CHANGING, AuditEntry, Command, Intent, Outcome, Requester, Result, Trust, Verb
 from .overview import or_error, side_by_side
 from .progress import Anchor, ProgressMessage
 from .sequence import in_turn, turns
@@ -33,7 +34,6 @@ QUESTIONS = 4
 """`status` and `check` of one person that run at a time."""
 TOGETHER = 1.0
 """Seconds without another command that came too late, until all of them are answered together."""
-CHANGING = (Verb.START.value, Verb.STOP.value)
 LAST_WORDS = 2.0
 """Seconds that a command which is cut off by a stop may take to say so."""
 
@@ -114,6 +114,7 @@ class Answers:
         self._cautions = cautions
         self._late = Late()
         self._turns = Turns()
+        self._lasting = Lasting(service, log)
         self._log = log
         self._notes: set[asyncio.Future[None]] = set()
 
@@ -149,13 +150,20 @@ class Answers:
                 await self._finish(_ended(asked.entry, Ending("interrupted"), time.monotonic() - began))
                 raise
             await self._finish(_ended(asked.entry, ending, time.monotonic() - began))
+            if asked.done is not None:
+                self._lasting.begin(asked.done, reply, partial(self._did_not_last, asked.entry, began))
+
+    async def _did_not_last(self, entry: AuditEntry, began: float, end: Outcome) -> None:
+        ending = Ending(audited(end), before=end.before, after=end.after)
+        await self._finish(_ended(entry, ending, time.monotonic() - began))
 
     async def resume(self, entry: AuditEntry, line: Line, reply: ProgressMessage, in_force: InForce) -> None:
         """Go on with a command that was written down by a process that died, or answer it, by the settings of now."""
         await self.answer(Asked(self, line, in_force, entry, await self._ledger.steps(entry.event)), reply)
 
     async def drain(self) -> None:
-        """Wait for what is still being written down."""
+        """Wait for what is still being written down, and look no longer at what was done."""
+        await self._lasting.close()
         await asyncio.gather(*self._notes, return_exceptions=True)
 
     def _note_reply(self, entry: AuditEntry, reply: str) -> None:
@@ -245,9 +253,10 @@ class Asked:
         self._user = line.requester.user
         self._resumed = entry
         self._steps = steps
+        self.done: Done | None = None
         self.entry = entry
         if entry is None and isinstance(line.parsed, Command):
-            found = self._subject(line.parsed) if line.parsed.verb in (Verb.START, Verb.STOP) else ""
+            found = self._subject(line.parsed) if line.parsed.verb in CHANGING else ""
             subject = None if isinstance(found, str) else found
             self.entry = _entry(line, line.parsed, subject, self._workloads(subject) if subject else "")
 
@@ -441,10 +450,13 @@ class Asked:
             arrival=self.line.arrival,
             intent=self._intent(),
             began=self.began,
+            said_at=self.line.sent_ms / 1000,
         )
         prefix = self.line.prefix
         call = render.call(end, prefix) if worth_a_call(end, self._user, told.alarmed) else ""
         await self.reply.finish(render.outcome(end, prefix), call)
+        if end.result is Result.DONE and verb is not Verb.RESTART:
+            self.done = Done(target, end, self._user, self.line.arrival)
         return Ending(audited(end), target, end.before, end.after)
 
     async def _in_turn(self, verb: Verb, group: Group) -> Ending:

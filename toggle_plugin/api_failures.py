@@ -160,6 +160,15 @@ def _forbidden(refusal: Refusal, asked: Asked, server: Server) -> str:
     if refusal.message and " cannot " not in refusal.message:
         rule = f"A policy or quota of the cluster does not let me {asked.verb} {_subject(asked)}"
         return f"{rule}; its reason is in the log."
+    return _missing(asked, server)
+
+
+def missing_right(asked: Asked, server: Server) -> Forbidden:
+    """The error for what is not even tried, because the API server says that it is not granted."""
+    return Forbidden(_missing(asked, server), detail="reviewed")
+
+
+def _missing(asked: Asked, server: Server) -> str:
     return f"I may not {_right(asked)}; grant that right to {server.whoever}."
 
 
@@ -176,6 +185,11 @@ def not_found(asked: Asked, server: Server) -> str:
         return f"What answers at {server.address} is no Kubernetes API server; check its address."
     where = f"{asked.ref.kind} {asked.ref.name} in namespace {asked.ref.namespace}"
     return f"There is no {where}; check kind, namespace and name of the target."
+
+
+def deleted(asked: Asked) -> NotFound:
+    """The error for an object that was deleted while it was watched."""
+    return NotFound(f"Somebody deleted {_subject(asked)} meanwhile.", detail="deleted")
 
 
 def _subject(asked: Asked) -> str:

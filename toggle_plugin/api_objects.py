@@ -9,6 +9,7 @@ from typing import Any
 
 from .managers import last_scaled_at, last_scaled_by
 from .models import ClusterEvent, Condition, Container, Pod, Workload, WorkloadRef
+from .restart import ANNOTATION as RESTARTED_AT
 
 Json = Mapping[str, Any]
 
@@ -44,6 +45,7 @@ def parse_workload(ref: WorkloadRef, obj: Json) -> Workload:
         scaled_by=last_scaled_by(managed),
         scaled_at=_seconds(last_scaled_at(managed)) or 0.0,
         owner=_owner(metadata),
+        restarted_at=_restarted_at(spec),
     )
 
 
@@ -121,6 +123,11 @@ def _owner(metadata: Json) -> str:
     """The object's controller, as ``Deployment web``; empty where it has none."""
     owners = (owner for owner in metadata.get("ownerReferences") or () if owner.get("controller"))
     return next((f"{owner['kind']} {owner['name']}" for owner in owners), "")
+
+
+def _restarted_at(spec: Json) -> str:
+    metadata = (spec.get("template") or {}).get("metadata") or {}
+    return str((metadata.get("annotations") or {}).get(RESTARTED_AT, ""))
 
 
 def selector(label_selector: Json) -> str:

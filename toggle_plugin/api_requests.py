@@ -8,7 +8,8 @@ from typing import Any
 
 from .api_failures import Asked
 from .managers import OURS
-from .models import WorkloadRef
+from .models import HPA, SCALED_OBJECT, WorkloadRef
+from .restart import ANNOTATION as RESTARTED_AT
 
 WATCH_SECONDS = 30
 """How long one stream lasts: short, so that a connection that died silently is noticed."""
@@ -98,6 +99,41 @@ def patch_scale(ref: WorkloadRef, resource: Resource, replicas: int) -> Request:
         # The client's own choice of a patch type has changed with its versions.
         content_type="application/merge-patch+json",
     )
+
+
+def patch_restart(ref: WorkloadRef, resource: Resource, stamp: str) -> Request:
+    """Set the annotation of the pod template that a restart sets; with the same `stamp` again that changes nothing."""
+    template = {"metadata": {"annotations": {RESTARTED_AT: stamp}}}
+    return Request(
+        "PATCH",
+        f"{_collection(ref, resource)}/{ref.name}",
+        Asked("patch", resource.plural, ref),
+        _AS_US,
+        {"spec": {"template": template}},
+        content_type="application/merge-patch+json",
+    )
+
+
+@dataclass(frozen=True)
+class AutoscalerResource:
+    """How the API server serves a kind of autoscaler."""
+
+    group: str
+    version: str
+    plural: str
+
+
+AUTOSCALERS = {
+    HPA: AutoscalerResource("autoscaling", "v2", "horizontalpodautoscalers"),
+    SCALED_OBJECT: AutoscalerResource("keda.sh", "v1alpha1", "scaledobjects"),
+}
+
+
+def list_autoscalers(kind: str, ref: WorkloadRef) -> Request:
+    """Ask for the autoscalers of a kind in the workload's namespace."""
+    resource = AUTOSCALERS[kind]
+    path = f"/apis/{resource.group}/{resource.version}/namespaces/{ref.namespace}/{resource.plural}"
+    return Request("GET", path, Asked("list", resource.plural, ref, named=False))
 
 
 def list_pods(ref: WorkloadRef, selector: str) -> Request:

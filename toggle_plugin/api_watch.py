@@ -9,11 +9,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
-from .api_failures import not_found, refusal_of, refused
+from .api_failures import deleted, refusal_of, refused
 from .api_objects import newer
 from .api_requests import Request
 from .api_transport import Again, Transport, failure_text, json_object
-from .errors import ClusterError, NotFound, TimedOut, Unavailable, Unreachable
+from .errors import ClusterError, TimedOut, Unavailable, Unreachable
 from .models import Workload
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
@@ -87,7 +87,7 @@ class Watch:
         event = json_object(line) if line.strip() else {}
         kind = event.get("type")
         if kind == "DELETED":
-            raise NotFound(not_found(self._watch.asked, self._transport.server), detail="deleted")
+            raise deleted(self._watch.asked)
         if kind == "ERROR":
             raise refused(refusal_of(event["object"]), self._watch.asked, self._transport.server)
         return event["object"] if kind in ("ADDED", "MODIFIED") else None

@@ -62,8 +62,15 @@ Report = Callable[[Progress], None]
 
 @dataclass(eq=False)
 class Claim:
-    """A command's hold on its workloads, until a newer command wants one of them."""
+    """A command's hold on its workloads, until a newer command wants one of them.
 
+    Attributes:
+        arrival: its place among all commands.
+        several: whether it holds more than one.
+    """
+
+    arrival: int = 0
+    several: bool = False
     superseded: asyncio.Event = field(default_factory=asyncio.Event)
     successor: str = ""
 

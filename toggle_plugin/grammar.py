@@ -23,12 +23,13 @@ WORDS = {
     "on": Verb.START,
     "stop": Verb.STOP,
     "off": Verb.STOP,
+    "restart": Verb.RESTART,
     "status": Verb.STATUS,
     "help": Verb.HELP,
     "history": Verb.HISTORY,
     "check": Verb.CHECK,
 }
-TAKES_TARGET = frozenset({Verb.START, Verb.STOP, Verb.STATUS, Verb.HISTORY})
+TAKES_TARGET = frozenset({Verb.START, Verb.STOP, Verb.RESTART, Verb.STATUS, Verb.HISTORY})
 
 
 class Fault(str, Enum):

@@ -42,6 +42,7 @@ def statuses(found: Sequence[tuple[str, Found]], groups: Sequence[Group] = ()) -
     else:
         lines = [_together(word, by_word[word]) for word in _LOUDEST_FIRST if word in by_word]
     lines += [_together(word, by_word[word]) for word in _QUIET if word in by_word]
+    lines += _remarks([each for word in _QUIET for each in by_word.get(word, ())])
     named = dict(found)
     return "\n".join(listed([*(_group_line(group, named) for group in groups), *lines]))
 
@@ -60,6 +61,12 @@ def _together(word: str, found: Sequence[tuple[str, Found]]) -> str:
     """Targets of one state on one line."""
     names = ", ".join(_with_count(*each) for each in found)
     return f"{_MARKS[word]} {strong(f'{len(found)} {word}')}: {names}"
+
+
+def _remarks(found: Sequence[tuple[str, Found]]) -> list[str]:
+    """What is worth knowing of targets that have no line of their own, where they are not too many."""
+    remarks = [(name, what.remark) for name, what in found if isinstance(what, RolloutStatus) and what.remark]
+    return [f"{strong(name)}: {escape(remark)}" for name, remark in remarks] if len(remarks) <= ONE_BY_ONE else []
 
 
 def _with_count(name: str, found: Found) -> str:
@@ -154,7 +161,7 @@ def history(name: str, entries: Sequence[AuditEntry], now: float) -> str:
     """The commands in `entries`, the newest first; `name` is the target or group that they are about, if it is one."""
     of = f" for {strong(name)}" if name else ""
     if not entries:
-        return f"No start or stop{of} is written down."
+        return f"No start, stop or restart{of} is written down."
     lines = [f"* {_ago(now - entry.received_at / 1000)}: {_what_was_done(entry)}" for entry in entries]
     return "\n".join([f"The last commands{of}:", "", *lines])
 

@@ -13,10 +13,21 @@ class Verb(str, Enum):
 
     START = "start"
     STOP = "stop"
+    RESTART = "restart"
     STATUS = "status"
     HISTORY = "history"
     HELP = "help"
     CHECK = "check"
+
+
+CHANGING = (Verb.START, Verb.STOP, Verb.RESTART)
+"""The verbs that write to the cluster."""
+OVERTAKEN_BY = {
+    Verb.START: frozenset({Verb.START, Verb.STOP}),
+    Verb.STOP: frozenset({Verb.START, Verb.STOP}),
+    Verb.RESTART: frozenset({Verb.RESTART, Verb.STOP}),
+}
+"""Which newer commands make it needless to do what was not done yet: a restart does not make up for a start."""
 
 
 class Trust(str, Enum):
@@ -113,6 +124,7 @@ class Workload:
         scaled_by: the field manager that wrote `desired` last; empty where that is not known.
         counted: whether the API server told how many are ready; else the pods themselves have to be counted.
         owner: kind and name of the controller that made it, and may put it back (``Deployment web``).
+        restarted_at: when a restart was asked for last, as the pod template's annotation has it.
     """
 
     ref: WorkloadRef
@@ -136,6 +148,7 @@ class Workload:
     scaled_by: str = ""
     counted: bool = True
     owner: str = ""
+    restarted_at: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,6 +218,27 @@ class ClusterEvent:
     object_uid: str = ""
 
 
+HPA, SCALED_OBJECT = "HorizontalPodAutoscaler", "ScaledObject"
+
+
+@dataclass(frozen=True)
+class Autoscaler:
+    """What scales a workload by itself: a HorizontalPodAutoscaler, or a ScaledObject of KEDA, which can be paused.
+
+    Attributes:
+        minimum, maximum: the replicas between which it keeps it.
+        paused: whether it was told to leave the workload alone.
+        pinned: the count that it keeps while it is paused; None where it leaves that alone too.
+    """
+
+    kind: str
+    name: str
+    minimum: int
+    maximum: int
+    paused: bool = False
+    pinned: int | None = None
+
+
 @dataclass(frozen=True)
 class Right:
     """A right that a target needs: `needed` ones for the commands, the others for better answers."""
@@ -228,13 +262,14 @@ class Phase(str, Enum):
 
 @dataclass(frozen=True)
 class RolloutStatus:
-    """What to tell about a workload now. `reason` is one plain sentence part, or empty."""
+    """What to tell about a workload now; `reason` is one plain sentence part, `remark` some, or they are empty."""
 
     phase: Phase
     desired: int
     ready: int
     available: int
     reason: str = ""
+    remark: str = ""
 
 
 BETWEEN = ", "
@@ -317,6 +352,8 @@ class Result(str, Enum):
     TIMED_OUT = "timed out"
     SUPERSEDED = "superseded"
     CHANGED = "changed by others"
+    NOT_RESTARTED = "not restarted"
+    """A restart would have replaced nothing."""
     FAILED = "failed"
 
 
@@ -328,6 +365,7 @@ class Outcome:
         before, after: ``spec.replicas``; None where it is not known.
         by: who superseded it (a Matrix ID), or who set another count, as far as that is known.
         error: set when `result` is FAILED.
+        written: whether the cluster took what it had to write.
     """
 
     result: Result
@@ -340,6 +378,7 @@ class Outcome:
     note: str = ""
     by: str = ""
     error: ClusterError | None = None
+    written: bool = False
 
     @property
     def as_asked(self) -> bool:

@@ -17,6 +17,7 @@ _LIST_ITEM = re.compile(r"^(\d+)\.")
 _ABOUT = {
     Verb.START: ("turn", "on and follow it until it is up"),
     Verb.STOP: ("turn", "off"),
+    Verb.RESTART: ("replace all pods of", "by new ones and follow that"),
     Verb.STATUS: ("how", "stands"),
     Verb.HISTORY: ("who turned", "on or off, and when"),
     Verb.HELP: ("", "this text"),
@@ -70,7 +71,7 @@ def counts(status: RolloutStatus) -> str:
 def state(target: str, status: RolloutStatus) -> str:
     """One line for one target."""
     line = f"{MARKS[status.phase]} {strong(target)} is {status.phase.value} ({counts(status)})"
-    return f"{line}: {escape(status.reason)}" if status.reason else line
+    return with_note(f"{line}: {escape(status.reason)}" if status.reason else line, status.remark)
 
 
 def progress(news: Progress) -> str:
@@ -82,11 +83,16 @@ def outcome(end: Outcome, prefix: str = "") -> str:
     if end.result is Result.FAILED:
         return _failure(end, prefix)
     line = state(end.target, end.status) if end.status else f"How {strong(end.target)} stands was not seen"
+    if end.result is Result.NOT_RESTARTED:
+        return f"{line}. I did not restart it: {escape(end.note)}."
     return with_note(line + _ending(end, prefix), end.note)
 
 
 def _failure(end: Outcome, prefix: str) -> str:
     what = escape(str(end.error)) if end.error else went_wrong()
+    if end.verb is Verb.RESTART and end.written:
+        restarted = f"The restart of {strong(end.target)} is under way, but could not be followed"
+        return f"{what} {restarted}; ask {code(prefix + 'status')}."
     if end.before is None or end.before == end.after:
         return f"{what} {strong(end.target)} was left as it was." if end.error else what
     if end.after is None:
@@ -98,6 +104,8 @@ def _failure(end: Outcome, prefix: str) -> str:
 def _ending(end: Outcome, prefix: str) -> str:
     if end.result is Result.UNCHANGED:
         return ", as it was already."
+    if end.result is Result.DONE and end.verb is Verb.RESTART:
+        return f", restarted after {in_seconds(end.seconds)}."
     if end.result is Result.DONE:
         return f", after {in_seconds(end.seconds)}."
     if end.result is Result.SUPERSEDED:
@@ -115,11 +123,27 @@ def _somebody(who: str) -> str:
 
 def call(end: Outcome, prefix: str = "") -> str:
     """The end of a command as a message of its own, to the person who waits for it; goes behind their name."""
+    if end.result is Result.DONE and end.verb is Verb.RESTART and end.status is not None:
+        return f"{strong(end.target)} is restarted after {in_seconds(end.seconds)} ({counts(end.status)})."
     if end.result is Result.DONE and end.status is not None:
         return (
             f"{strong(end.target)} is {end.status.phase.value} after {in_seconds(end.seconds)} ({counts(end.status)})."
         )
     return outcome(end, prefix)
+
+
+def put_back(end: Outcome) -> str:
+    """The reply to a start or stop that was done, once somebody has put it back."""
+    line = state(end.target, end.status) if end.status else f"How {strong(end.target)} stands was not seen"
+    return f"{line}. {did_not_last(end)}"
+
+
+def did_not_last(end: Outcome) -> str:
+    """That somebody has put back what was done, `end.seconds` after that."""
+    stayed = "off" if end.verb is Verb.STOP else "on"
+    who = _somebody(end.by)
+    what = f"{strong(end.target)} did not stay {stayed}: {who[0].lower()}{who[1:]} set it to {end.after}"
+    return f"{what} after {in_seconds(end.seconds)}. If a program does that, tell it to leave the replica count alone."
 
 
 def alarm(news: Progress) -> str:

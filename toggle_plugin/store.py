@@ -11,7 +11,7 @@ from dataclasses import astuple, fields
 
 from mautrix.util.async_db import Database
 
-from .models import BETWEEN, AuditEntry, WorkloadRef
+from .models import BETWEEN, CHANGING, OVERTAKEN_BY, AuditEntry, Verb, WorkloadRef
 from .steps import Step
 from .tasks import Shield
 
@@ -27,7 +27,8 @@ _COLUMNS = {
 }
 """AuditEntry's fields whose columns have another name."""
 _NAMES = [_COLUMNS.get(item.name, item.name) for item in fields(AuditEntry)]
-_CHANGING = "(verb IN ('start', 'stop') AND outcome <> 'refused')"
+_CHANGES = f"verb IN ({', '.join(f'{verb.value!r}' for verb in CHANGING)})"
+_CHANGING = f"({_CHANGES} AND outcome <> 'refused')"
 _RECEIVE = (
     f"INSERT INTO command ({', '.join(_NAMES)}) VALUES ({', '.join(f'${n}' for n in range(1, len(_NAMES) + 1))}) "  # noqa: S608
     "ON CONFLICT (event_id) DO NOTHING RETURNING event_id"
@@ -92,9 +93,13 @@ class Store:
         return [AuditEntry(*tuple(row)) for row in rows]
 
     async def overtaken_by(self, entry: AuditEntry) -> str:
-        """Who gave a newer command for one of its workloads, if somebody did; begun is enough, but not refused."""
+        """Who gave a newer command for one of its workloads, if one did that makes this one needless.
+
+        Begun is enough, but not refused.
+        """
+        verbs = ", ".join(sorted(repr(verb.value) for verb in OVERTAKEN_BY[Verb(entry.verb)]))
         query = (
-            "SELECT user_id, workload FROM command WHERE arrival > $1 AND verb IN ('start', 'stop') "
+            f"SELECT user_id, workload FROM command WHERE arrival > $1 AND verb IN ({verbs}) "  # noqa: S608 - constants
             "AND outcome <> 'refused' AND (outcome <> '' OR replicas_before IS NOT NULL "
             "OR EXISTS (SELECT 1 FROM step WHERE step.event_id = command.event_id)) ORDER BY arrival DESC"
         )
@@ -138,7 +143,7 @@ class Store:
         """The newest `limit` commands that changed one of these targets and groups, or meant to, newest first."""
         places = ", ".join(f"${number}" for number in range(2, len(names) + 2))
         query = (
-            f"SELECT {', '.join(_NAMES)} FROM command WHERE verb IN ('start', 'stop') AND (target IN ({places}) OR "  # noqa: S608
+            f"SELECT {', '.join(_NAMES)} FROM command WHERE {_CHANGES} AND (target IN ({places}) OR "  # noqa: S608
             f"EXISTS (SELECT 1 FROM step WHERE step.event_id = command.event_id AND step.target IN ({places}))) "
             "ORDER BY arrival DESC LIMIT $1"
         )

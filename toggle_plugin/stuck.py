@@ -30,7 +30,8 @@ def obstacle(
     for each in found:
         if each.lasting:
             return each
-    if reason := _not_created(workload, events) or _failed_pods(workload, newest) or overdue(pods, now):
+    without_pods = _held(workload) or _not_created(workload, events)
+    if reason := without_pods or _failed_pods(workload, newest) or overdue(pods, now):
         return Obstacle(reason)
     late = _deadline_exceeded(workload)
     if found:
@@ -52,6 +53,13 @@ def _of_newest_revision(pods: Sequence[Pod]) -> list[Pod]:
     """Without those of older templates, which a roll-out takes away whatever becomes of them."""
     newest = max(pods, key=lambda pod: pod.created, default=None)
     return [pod for pod in pods if newest is not None and pod.revision == newest.revision]
+
+
+def _held(workload: Workload) -> str:
+    """That a pause keeps pods of an older template, or nothing: mere scaling it does not hold back."""
+    if workload.paused and workload.replicas > workload.updated:
+        return "it is paused, so its newest template is held back; resume it (kubectl rollout resume)"
+    return ""
 
 
 def _not_created(workload: Workload, events: Iterable[ClusterEvent]) -> str:

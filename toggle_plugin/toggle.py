@@ -14,13 +14,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from .aftermath import putting_back
 from .errors import ClusterError, TimedOut, Unavailable, Unreachable
 from .follow import Claim, Cluster, Diagnosis, End, Follower, Following, Report, unnoticed
 from .managers import called
-from .models import Intent, Outcome, Phase, Result, Right, RolloutStatus, Verb, Workload, WorkloadRef
+from .models import (
+    OVERTAKEN_BY,
+    Autoscaler,
+    Intent,
+    Outcome,
+    Phase,
+    Result,
+    Right,
+    RolloutStatus,
+    Verb,
+    Workload,
+    WorkloadRef,
+)
+from .other_hands import BETWEEN, remarks, warnings
 from .overview import Lists, overview
+from .restart import hindrance, is_due, stamp
 from .restore import Counts, LastCounts
 from .settings import Target
+from .tasks import cancelled
 
 
 class Workloads(Cluster, Lists, Protocol):
@@ -29,6 +45,8 @@ class Workloads(Cluster, Lists, Protocol):
     async def version(self) -> str: ...
     async def get(self, ref: WorkloadRef) -> Workload: ...
     async def scale(self, ref: WorkloadRef, replicas: int) -> None: ...
+    async def restart(self, ref: WorkloadRef, stamp: str) -> None: ...
+    async def autoscalers(self, ref: WorkloadRef) -> Sequence[Autoscaler]: ...
     async def rights(self, ref: WorkloadRef) -> Sequence[Right]: ...
 
 
@@ -48,6 +66,12 @@ _RESULTS = {
 }
 
 
+WARNED_WITHIN = 1.0
+"""Seconds that the end of a command waits for what it runs into, where that was not known before."""
+MOST_WATCHED = 20
+"""Commands that are done and watched at a time: each takes one of the connections that the others need too."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What to do about the replica count: the goal, whether it must be written, and what to say about it."""
@@ -65,11 +89,20 @@ class _Lane:
     newest: Claim | None = None
     arrival: int = 0
     by: str = ""
+    arrivals: dict[Verb, int] = field(default_factory=dict)
+    """Of the newest command of each verb."""
 
-    def enter(self, claim: Claim, arrival: int, by: str) -> None:
+    def enter(self, claim: Claim, by: str) -> None:
         if self.newest is not None:
             self.newest.give_way(by)
-        self.newest, self.arrival, self.by = claim, arrival, by
+        self.newest, self.arrival, self.by = claim, claim.arrival, by
+
+    def came(self, verb: Verb, arrival: int) -> None:
+        self.arrivals[verb] = max(arrival, self.arrivals.get(verb, arrival))
+
+    def is_needless(self, verb: Verb, arrival: int) -> bool:
+        """Whether a newer command makes up for this one, as long as it is not done."""
+        return any(self.arrivals.get(newer, arrival) > arrival for newer in OVERTAKEN_BY[verb])
 
     def leave(self, claim: Claim) -> None:
         if self.newest is claim:
@@ -109,8 +142,15 @@ def warned(decided: Plan, owner: str) -> Plan:
     return replace(decided, note=f"{decided.note}; {warning}" if decided.note else warning)
 
 
+def restarting(workload: Workload, stamp: str, intent: Intent | None) -> Plan:
+    """What a restart does to `workload`; `intent` is what was written down of it before the process died."""
+    if intent is not None and intent.written:
+        return Plan(intent.after, False)
+    return Plan(workload.desired, is_due(workload, stamp, repeated=intent is not None))
+
+
 class ToggleService:
-    """Starts, stops and looks at workloads.
+    """Starts, stops, restarts and looks at workloads.
 
     Args:
         connect: makes, or returns, the connection to the cluster; raises `NotConfigured`.
@@ -129,6 +169,7 @@ class ToggleService:
         self._rollout_timeout = rollout_timeout
         self._log = log
         self._lanes: dict[WorkloadRef, _Lane] = {}
+        self._watched = 0
 
     async def status(self, target: Target) -> RolloutStatus:
         """How `target` stands now. Raises ClusterError."""
@@ -147,7 +188,7 @@ class ToggleService:
     async def _told(self, target: Target, workload: Workload, status: RolloutStatus) -> RolloutStatus:
         """What to tell of `workload`, which was looked at and is `status`."""
         await self._seen_of(target)(workload)
-        return status
+        return replace(status, remark=remarks(workload, await self._autoscalers(await self._connect(), target.ref)))
 
     def _seen_of(self, target: Target) -> Callable[[Workload], Awaitable[None]]:
         """What is to be done with each state of `target` that is seen."""
@@ -172,8 +213,11 @@ class ToggleService:
         arrival: int | None = None,
         intent: Intent | None = None,
         began: float | None = None,
+        said_at: float | None = None,
     ) -> Outcome:
-        """Bring `target` up (START) or to 0 (STOP), and follow it to the end; a `ClusterError` is in the outcome.
+        """Bring `target` up (START) or to 0 (STOP), or replace its pods (RESTART), and follow it to the end.
+
+        A `ClusterError` is in the outcome.
 
         Args:
             report: is told how it goes.
@@ -181,24 +225,28 @@ class ToggleService:
             arrival: its place in the order of arrival: a newer command for the same workload wins. By default the last.
             intent: what it was about to write when its process died, if that is how it began.
             began: when it began, as `time.monotonic` counts.
+            said_at: when the command was given, in seconds since the epoch, by the clock of whoever gave it. A restart
+                is known by it, and made once, however often it is asked for with the same time. By default now.
         """
-        with self.claimed((target.ref,), by, arrival) as claim:
-            return await self.step(verb, target, claim, report, written, intent=intent, began=began)
+        with self.claimed((target.ref,), verb, by, arrival) as claim:
+            return await self.step(verb, target, claim, report, written, intent=intent, began=began, said_at=said_at)
 
     @contextmanager
-    def claimed(self, refs: Sequence[WorkloadRef], by: str, arrival: int | None = None) -> Iterator[Claim]:
-        """Hold `refs` for a command of `by`, taken over from whoever held one of them.
+    def claimed(self, refs: Sequence[WorkloadRef], verb: Verb, by: str, arrival: int | None = None) -> Iterator[Claim]:
+        """Hold `refs` for a `verb` of `by`, taken over from whoever held one of them.
 
         The claim gives way at once where somebody who said later what is to be of one of them was quicker to get here.
         """
         lanes = {ref: self._lanes.setdefault(ref, _Lane()) for ref in refs}.values()
         newest = max(lanes, key=lambda lane: lane.arrival)
-        place, claim = newest.arrival + 1 if arrival is None else arrival, Claim()
-        if place < newest.arrival:
+        claim = Claim(newest.arrival + 1 if arrival is None else arrival, several=len(lanes) > 1)
+        for lane in lanes:
+            lane.came(verb, claim.arrival)
+        if claim.arrival < newest.arrival:
             claim.give_way(newest.by)
         else:
             for lane in lanes:
-                lane.enter(claim, place, by)
+                lane.enter(claim, by)
         try:
             yield claim
         finally:
@@ -215,11 +263,14 @@ class ToggleService:
         *,
         intent: Intent | None = None,
         began: float | None = None,
+        said_at: float | None = None,
     ) -> Outcome:
         """As `toggle`, under a claim that holds `target` already."""
         following = Following(target.name, began=time.monotonic() if began is None else began, claim=claim)
         lane = self._lanes[target.ref]
-        task = _Toggle(Outcome(Result.FAILED, target.name, verb), target, lane, following, report, written, intent)
+        outcome = Outcome(Result.FAILED, target.name, verb)
+        said = stamp(time.time() if said_at is None else said_at)
+        task = _Toggle(outcome, target, lane, following, report, written, said, intent)
         try:
             outcome = await self._run(task)
         except ClusterError as error:
@@ -230,13 +281,17 @@ class ToggleService:
     async def _run(self, task: _Toggle) -> Outcome:
         cluster = await self._connect()
         async with task.lane.lock:
-            if task.following.claim.superseded.is_set():
+            if task.is_needless():
                 # Somebody newer waits for this lock already: what they undo at once need not be done.
                 return task.superseded()
             workload = await cluster.get(task.target.ref)
-            if task.following.claim.superseded.is_set():
+            if task.is_needless():
                 return task.superseded()
-            decided = await self._write(cluster, task, workload)
+            hindered = task.hindrance(workload)
+            decided = Plan(workload.desired, False) if hindered else await self._write(cluster, task, workload)
+        if hindered:
+            status = await Diagnosis(cluster, self._log).of(workload)
+            return replace(task.outcome, result=Result.NOT_RESTARTED, status=status, note=hindered)
         if not decided.write and task.intent is None:
             status = await Diagnosis(cluster, self._log).of(workload)
             if status.phase in (Phase.RUNNING, Phase.OFF):
@@ -244,17 +299,64 @@ class ToggleService:
         task.following.note = decided.note
         seen = self._seen_of(task.target)
         follower = Follower(cluster, workload.ref, decided.goal, task.following, task.report, self._log, seen)
-        end = await follower.follow(self._rollout_timeout())
+        warning: asyncio.Future[None] = asyncio.ensure_future(self._warn(cluster, task, workload))
+        try:
+            end = await follower.follow(self._rollout_timeout())
+            await asyncio.wait({warning}, timeout=WARNED_WITHIN)
+        finally:
+            await cancelled(warning)
         outcome = replace(task.outcome, result=_RESULTS[end], status=follower.status, by=task.following.claim.successor)
         if end is End.CHANGED and follower.workload is not None:
             by = called(follower.workload.scaled_by, workload.ref.kind)
             return replace(outcome, after=follower.workload.desired, by=by)
         return outcome
 
+    async def _warn(self, cluster: Workloads, task: _Toggle, workload: Workload) -> None:
+        """Say what `task` runs into, as soon as that is known."""
+        if task.outcome.verb is not Verb.RESTART:
+            autoscalers = await self._autoscalers(cluster, workload.ref)
+            task.add_note(warnings(task.outcome.verb, workload, autoscalers))
+
+    async def _autoscalers(self, cluster: Workloads, ref: WorkloadRef) -> Sequence[Autoscaler]:
+        """Those of `ref`; without an answer there are none, for nobody's command depends on them."""
+        try:
+            return await cluster.autoscalers(ref)
+        except ClusterError as error:
+            self._log.info("workload=%s autoscalers=unseen detail=%r", ref, error.detail or str(error))
+            return ()
+
+    async def put_back(self, target: Target, done: Outcome, by: str, arrival: int) -> Outcome | None:
+        """How somebody put `target` back within a minute after `done`; None if nobody did, or a newer command came.
+
+        Args:
+            by, arrival: as of the command that is done.
+        """
+        if self._lanes[target.ref].arrival != arrival or self._watched >= MOST_WATCHED:
+            return None
+        began = time.monotonic()
+        self._watched += 1
+        try:
+            with self.claimed((target.ref,), done.verb, by, arrival) as claim:
+                cluster = await self._connect()
+                workload = await putting_back(cluster, target.ref, done.verb, claim.superseded)
+                if workload is None:
+                    return None
+                status = await Diagnosis(cluster, self._log).of(workload)
+        except ClusterError as error:
+            # How it ended was told; that it cannot be looked at any more, or was deleted since, is no news about that.
+            self._log.info("workload=%s aftermath=unseen detail=%r", target.ref, error.detail or str(error))
+            return None
+        finally:
+            self._watched -= 1
+        seconds, who = time.monotonic() - began, called(workload.scaled_by, workload.ref.kind)
+        return replace(done, result=Result.CHANGED, seconds=seconds, status=status, after=workload.desired, by=who)
+
     async def _write(self, cluster: Workloads, task: _Toggle, workload: Workload) -> Plan:
         verb, target = task.outcome.verb, task.target
         remembered = None if target.replicas is not None else await self._counts.recall(target.ref)
-        if task.intent is not None:
+        if verb is Verb.RESTART:
+            decided = restarting(workload, task.stamp, task.intent)
+        elif task.intent is not None:
             decided = resumed(task.intent, workload)
         else:
             decided = warned(plan(verb, workload, target.replicas, remembered), workload.owner)
@@ -268,7 +370,10 @@ class ToggleService:
             await task.note(decided, before=workload.desired, after=decided.goal)
             # What fails is not written down as such before the person was told: after a crash it is tried again.
             try:
-                await cluster.scale(target.ref, decided.goal)
+                if verb is Verb.RESTART:
+                    await cluster.restart(target.ref, task.stamp)
+                else:
+                    await cluster.scale(target.ref, decided.goal)
             except (Unreachable, TimedOut, Unavailable):
                 # The answer was lost, the write perhaps not: what the count is now, is not known.
                 task.outcome = replace(task.outcome, after=None)
@@ -276,13 +381,14 @@ class ToggleService:
             except ClusterError:
                 task.outcome = replace(task.outcome, after=workload.desired)
                 raise
+            task.outcome = replace(task.outcome, written=True)
             await task.written(workload.desired, decided.goal, True)
         return decided
 
 
 @dataclass
 class _Toggle:
-    """One start or stop under way, and how far it has come."""
+    """One command under way, and how far it has come."""
 
     outcome: Outcome
     target: Target
@@ -290,7 +396,24 @@ class _Toggle:
     following: Following
     report: Report
     written: Written
+    stamp: str
     intent: Intent | None = None
+
+    def is_needless(self) -> bool:
+        """Whether a newer command makes up for what this one has not done yet, or has ended the whole of it."""
+        claim = self.following.claim
+        return claim.superseded.is_set() and (claim.several or self.lane.is_needless(self.outcome.verb, claim.arrival))
+
+    def hindrance(self, workload: Workload) -> str:
+        """Why there is nothing to do but to say so; what was done before the process died is followed all the same."""
+        if self.outcome.verb is not Verb.RESTART or (self.intent is not None and self.intent.written):
+            return ""
+        return hindrance(workload)
+
+    def add_note(self, more: str) -> None:
+        if more:
+            note = BETWEEN.join(filter(None, (self.outcome.note, more)))
+            self.outcome, self.following.note = replace(self.outcome, note=note), note
 
     async def note(self, decided: Plan, before: int, after: int) -> None:
         self.outcome = replace(self.outcome, before=before, after=after, note=decided.note)

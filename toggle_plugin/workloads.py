@@ -15,8 +15,9 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
+from .api_autoscalers import Autoscalers
 from .api_discovery import Discovery
-from .api_failures import not_found
+from .api_failures import missing_right, not_found
 from .api_lists import EVENT_LIMIT, PAGES, Together, list_of_events, listed
 from .api_objects import events_about, parse_custom, parse_pod, parse_wanted, parse_workload
 from .api_requests import (
@@ -27,6 +28,7 @@ from .api_requests import (
     get_workload,
     list_pods,
     list_workloads,
+    patch_restart,
     patch_scale,
     review_access,
     wanted_rights,
@@ -37,7 +39,7 @@ from .api_transport import Transport
 from .api_watch import Watch
 from .credentials import Credentials, Package
 from .errors import ClusterError, Forbidden, NotConfigured, NotFound
-from .models import ClusterEvent, Pod, Right, Workload, WorkloadRef
+from .models import Autoscaler, ClusterEvent, Pod, Right, Workload, WorkloadRef
 
 OLDEST_PACKAGE = 37
 
@@ -54,6 +56,7 @@ class KubernetesWorkloads:
         self._transport = transport
         self._discovery = Discovery(transport)
         self._rights = Rights(transport)
+        self._autoscalers = Autoscalers(transport, self._rights)
         self._log = log
 
     @classmethod
@@ -96,6 +99,22 @@ class KubernetesWorkloads:
     async def scale(self, ref: WorkloadRef, replicas: int) -> None:
         """Set how many replicas are wanted; setting what is set already changes nothing, so this may be repeated."""
         await self._transport.json(patch_scale(ref, await self._discovery.resource(ref), replicas))
+
+    async def restart(self, ref: WorkloadRef, stamp: str) -> None:
+        """Let every pod be replaced by a new one; with the same `stamp` again that changes nothing.
+
+        Raises:
+            Forbidden: we have no right to it; it is asked for before, because few give it.
+        """
+        request = patch_restart(ref, await self._discovery.resource(ref), stamp)
+        asked = request.asked
+        if not await self._rights.has_now(Access(asked.verb, asked.resource, ref.namespace, ref.group, ref.name)):
+            raise missing_right(asked, self._transport.server)
+        await self._transport.json(request)
+
+    async def autoscalers(self, ref: WorkloadRef) -> tuple[Autoscaler, ...]:
+        """What scales the workload by itself; none where we may not ask for that."""
+        return await self._autoscalers.of(ref)
 
     async def watch(self, ref: WorkloadRef) -> AsyncGenerator[Workload, None]:
         """The workload as it is now, then each newer state, for as long as the caller iterates.

@@ -78,11 +78,20 @@ https://{{ first $maubot.httpRoute.hostnames }}
       {{- $rights = append $rights (merge (dict "verb" "patch" "subresource" "scale") $workload) -}}
       {{- $rights = append $rights (merge (dict "verb" "get") $workload) -}}
       {{- $rights = append $rights (merge (dict "verb" "watch") $workload) -}}
+      {{- if and $.Values.rbac.restart $resource.restartable -}}
+      {{- $rights = append $rights (merge (dict "verb" "patch") $workload) -}}
+      {{- end -}}
     {{- end -}}
     {{- if and $.Values.rbac.list $resource.several -}}
     {{- $kind := dict "namespace" $namespace "group" $resource.group "resource" $resource.plural -}}
     {{- $rights = append $rights (merge (dict "verb" "list") $kind) -}}
     {{- end -}}
+  {{- end -}}
+  {{- if $.Values.rbac.autoscalers -}}
+    {{- $hpas := dict "group" "autoscaling" "resource" "horizontalpodautoscalers" -}}
+    {{- $rights = append $rights (merge (dict "namespace" $namespace "verb" "list") $hpas) -}}
+    {{- $scaledObjects := dict "group" "keda.sh" "resource" "scaledobjects" -}}
+    {{- $rights = append $rights (merge (dict "namespace" $namespace "verb" "list") $scaledObjects) -}}
   {{- end -}}
   {{- if $diagnosis -}}
     {{- $rights = append $rights (dict "namespace" $namespace "verb" "list" "resource" "pods") -}}

@@ -18,13 +18,16 @@
 {{- list "Deployment" "StatefulSet" "ReplicaSet" | toJson -}}
 {{- end -}}
 
-{{/* JSON of a target's resource: its API group, its plural, and whether it is a custom one. Argument: the target. */}}
+{{/* JSON of a target's resource: its API group, its plural, whether it is a custom one, and whether it can be restarted.
+     Argument: the target. */}}
 {{- define "toggle.resource" -}}
 {{- $kind := .kind | default "Deployment" | toString -}}
 {{- $full := contains "/" $kind | ternary $kind (printf "apps/v1/%s" $kind) -}}
 {{- $group := dir (dir $full) | trimPrefix "." -}}
 {{- $custom := not (and (eq (dir $full) "apps/v1") (has (base $full) (include "toggle.builtIn" . | fromJsonArray))) -}}
-{{- dict "group" $group "plural" (.resource | default (printf "%ss" (base $full | lower))) "custom" $custom | toJson -}}
+{{- $restartable := and (not $custom) (has (base $full) (list "Deployment" "StatefulSet")) -}}
+{{- $plural := .resource | default (printf "%ss" (base $full | lower)) -}}
+{{- dict "group" $group "plural" $plural "custom" $custom "restartable" $restartable | toJson -}}
 {{- end -}}
 
 {{/* JSON: namespace → plural.group → the resource as above, with the names of the workloads, sorted and each once, and

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from toggle_plugin.api_requests import BUILT_IN, Resource, wanted_rights
+from toggle_plugin.api_requests import AUTOSCALERS, BUILT_IN, Resource, wanted_rights
 from toggle_plugin.models import WorkloadRef
+from toggle_plugin.restart import RESTARTABLE
 from toggle_plugin.settings import parse_settings
 
 from .chart import NAMESPACE, VALUES, Object, find, name_of, render, settings
@@ -45,14 +46,42 @@ def listed(refs: Sequence[WorkloadRef]) -> Iterator[Right]:
 def test_exactly_what_the_plugin_uses_is_granted(values: str, objects: list[Object]) -> None:
     refs = [target.ref for target in parse_settings(settings(values)).targets.values()]
     expected = {right for ref in refs for right in used(ref, diagnosis=values != "postgres")}
-    assert granted(objects) == expected | set(listed(refs) if values == "everything" else ())
+    assert granted(objects) == expected | set(optional(refs) if values == "everything" else ())
+
+
+def optional(refs: Sequence[WorkloadRef]) -> Iterator[Right]:
+    """What is granted where every switch is on."""
+    yield from listed(refs)
+    for ref in refs:
+        yield from restarted(ref)
+        yield from autoscaled(ref)
+
+
+def restarted(ref: WorkloadRef) -> Iterator[Right]:
+    if ref.api_version == "apps/v1" and ref.kind in RESTARTABLE:
+        yield ref.namespace, ref.group, resource_of(ref).plural, ref.name, "patch"
+
+
+def autoscaled(ref: WorkloadRef) -> Iterator[Right]:
+    for kind in AUTOSCALERS.values():
+        yield ref.namespace, kind.group, kind.plural, "*", "list"
+
+
+@pytest.mark.parametrize(("switch", "rights"), [("rbac.restart", restarted), ("rbac.autoscalers", autoscaled)])
+def test_each_switch_grants_its_own_and_nothing_else(
+    switch: str, rights: Callable[[WorkloadRef], Iterator[Right]]
+) -> None:
+    refs = [target.ref for target in parse_settings(settings("minimal")).targets.values()]
+    more = granted(render("minimal", {switch: True})) - granted(render("minimal"))
+    assert more == {right for ref in refs for right in rights(ref)} != set()
 
 
 def test_listing_is_granted_only_where_it_is_asked_for_and_spares_requests() -> None:
-    assert list_rights("everything", {"rbac.list": False}) == set()
-    assert list_rights("everything", {}) == {("demo", "apps", "deployments")}
+    only_list = {"rbac.autoscalers": False}
+    assert list_rights("everything", {**only_list, "rbac.list": False}) == set()
+    assert list_rights("everything", only_list) == {("demo", "apps", "deployments")}
     second = {"namespace": "games", "name": "second", "kind": "StatefulSet"}
-    wider = list_rights("everything", {"instance.settings.targets.second": second})
+    wider = list_rights("everything", {**only_list, "instance.settings.targets.second": second})
     assert wider == {("demo", "apps", "deployments"), ("games", "apps", "statefulsets")}
 
 

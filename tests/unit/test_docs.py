@@ -43,7 +43,8 @@ PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSIT
 SPEAKING = (
     *("access", "api_discovery", "api_failures", "api_requests", "api_transport", "bot", "config", "connection"),
     *("credentials", "errors", "render", "rollout", "settings", "toggle", "workloads", "trust", "sync", "membership"),
-    *("managers", "stuck", "stuck_pod", "shorten", "groups", "listing", "progress"),
+    *("managers", "restart", "autoscaling", "other_hands"),
+    *("stuck", "stuck_pod", "shorten", "groups", "listing", "progress"),
 )
 """The modules whose texts reach people."""
 NEVER_SHOWN = (

@@ -18,7 +18,9 @@ CLUSTER = {
     "credentials",
     *(
         f"api_{part}"
-        for part in (*("discovery", "failures", "lists", "objects", "requests", "rights", "transport", "watch"),)
+        for part in (
+            *("autoscalers", "discovery", "failures", "lists", "objects", "requests", "rights", "transport", "watch"),
+        )
     ),
 }
 
@@ -39,26 +41,15 @@ ROWS = (
             "shutdown",
             "reach",
             "device_lists",
+            "lasting",
         ),
     },
-    {"toggle", "follow", "restore", "sequence", "overview"},
+    {"toggle", "follow", "restore", "sequence", "overview", "aftermath"},
     {*CLUSTER, "store", "migrations"},
     {"tasks"},
     {
-        *(
-            "access",
-            "rollout",
-            "stuck",
-            "stuck_pod",
-            "shorten",
-            "render",
-            "listing",
-            "settings",
-            "groups",
-            "grammar",
-            "selectors",
-        ),
-        "managers",
+        *("access", "rollout", "stuck", "stuck_pod", "shorten", "render", "listing", "settings", "groups", "grammar"),
+        *("selectors", "managers", "restart", "autoscaling", "other_hands"),
     },
     {"models", "steps", "errors"},
 )

@@ -21,10 +21,13 @@ from .controller import Controllers
 from .faults import Fault, Faults, RequestRecord
 from .kubeconfigs import write_kubeconfig
 from .managed_fields import Writer
-from .resources import EVENTS, NAMESPACES, PODS, SECRETS, WORKLOADS, Json
-from .store import ObjectStore
+from .other_hands import OtherHands, new_autoscaler, new_scaled_object
+from .resources import EVENTS, HPAS, NAMESPACES, PODS, SCALED_OBJECTS, SECRETS, WORKLOADS, Json
+from .store import ObjectStore, timestamp
 from .workload_objects import desired, new_workload, with_replicas
 
+OTHERS_AFTER = 0.1
+"""Seconds after which an autoscaler or GitOps tool has noticed a change."""
 USER = "system:serviceaccount:maubot:maubot"
 
 
@@ -68,6 +71,7 @@ class SimulatedCluster:
         self._ssl = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._ssl.load_cert_chain(self.certificates.certificate, self.certificates.key)
         self._controllers = Controllers(self._store)
+        self._other_hands = OtherHands(self._store, OTHERS_AFTER)
         await self.listen()
         self.kubeconfig = self.write_kubeconfig(self.directory / "kubeconfig")
         return self
@@ -75,6 +79,7 @@ class SimulatedCluster:
     async def __aexit__(self, *_: object) -> None:
         try:
             await self.refuse()
+            self._other_hands.stop()
             await self._controllers.stop()
         finally:
             if self._temporary is not None:
@@ -221,6 +226,43 @@ class SimulatedCluster:
         workload = self.workload(kind, namespace, name)
         workload["spec"].update(spec)
         self._store.replace(WORKLOADS[kind], workload, writer)
+
+    # Others with a say
+
+    def add_autoscaler(
+        self, namespace: str, name: str, minimum: int = 1, maximum: int = 5, kind: str = "Deployment"
+    ) -> None:
+        """A HorizontalPodAutoscaler `name` for the workload `name`."""
+        target = self._reference(kind, name)
+        self._store.add(HPAS, new_autoscaler(namespace, name, target, minimum, maximum))
+
+    def add_scaled_object(
+        self,
+        namespace: str,
+        name: str,
+        minimum: int = 0,
+        maximum: int = 10,
+        kind: str = "Deployment",
+        annotations: dict[str, str] | None = None,
+    ) -> None:
+        """A ScaledObject of KEDA `name` for the workload `name`."""
+        target = self._reference(kind, name)
+        self._store.add(SCALED_OBJECTS, new_scaled_object(namespace, name, target, minimum, maximum, annotations or {}))
+
+    def hold(
+        self, namespace: str, name: str, replicas: int, kind: str = "Deployment", manager: str = "argocd-controller"
+    ) -> None:
+        """Let somebody put the count of a workload back whenever it is changed, as a GitOps tool does."""
+        self._other_hands.hold(WORKLOADS[kind], namespace, name, replicas, manager)
+
+    def _reference(self, kind: str, name: str) -> Json:
+        return {"apiVersion": WORKLOADS[kind].api_version, "kind": WORKLOADS[kind].kind, "name": name}
+
+    def begin_deletion(self, namespace: str, name: str, kind: str = "Deployment") -> None:
+        """Delete a workload in the foreground as somebody else: it stays until its pods are gone; here, for good."""
+        workload = self.workload(kind, namespace, name)
+        workload["metadata"].update(deletionTimestamp=timestamp(), finalizers=["foregroundDeletion"])
+        self._store.replace(WORKLOADS[kind], workload)
 
     def delete(self, namespace: str, name: str, kind: str = "Deployment") -> None:
         """Delete a workload as somebody else; its pods go after it."""

@@ -94,7 +94,9 @@ class WorkloadController:
         self._born: dict[str, int] = {}
         self._available_from: dict[str, float] = {}
         self._unfinished_since: float | None = None
-        self._current_revision = revision(self._workload() or {})
+        adopted = self._store.get(*key)
+        self._template: Json = adopted["spec"]["template"]
+        self._current_revision = revision(adopted)
 
     def wake(self) -> None:
         """Look again."""
@@ -157,17 +159,25 @@ class WorkloadController:
 
     def _reconcile(self, workload: Json) -> None:
         refusal = _REFUSALS.get(self.behaviour.outcome, "")
-        missing = self._missing(workload)
+        acted_on = self._with_its_template(workload)
+        missing = self._missing(acted_on)
         if not refusal or not missing:
             self._failure = ""
         for name in missing:
             if refusal:
                 self._refuse(workload, name, refusal.format(_container(workload)))
                 break
-            self._create(workload, name)
-        for pod in self._superfluous(workload):
+            self._create(acted_on, name)
+        for pod in self._superfluous(acted_on):
             self._store.replace(PODS, pod_objects.terminating(pod))
         self._write_status(workload)
+
+    def _with_its_template(self, workload: Json) -> Json:
+        """`workload` with the template that its pods are made by: of a paused Deployment, the one from before that."""
+        if self._key[0] == DEPLOYMENTS and workload["spec"].get("paused"):
+            return {**workload, "spec": {**workload["spec"], "template": self._template}}
+        self._template = workload["spec"]["template"]
+        return workload
 
     def _missing(self, workload: Json) -> list[str]:
         """Names of the pods to create now."""

@@ -60,13 +60,16 @@ GAMESERVERS = Resource(
     replicas_path=("spec", "fleet", "size"),
 )
 """One whose status tells how many pods there are, and nothing of their state."""
+HPAS = Resource("autoscaling", "horizontalpodautoscalers", "HorizontalPodAutoscaler", ("hpa",), version="v2")
+SCALED_OBJECTS = Resource("keda.sh", "scaledobjects", "ScaledObject", ("so",), version="v1alpha1", custom=True)
+"""KEDA's."""
 PODS = Resource("", "pods", "Pod", ("po",), ("delete", *READ), fields=("spec.nodeName", "status.phase"))
 EVENTS = Resource("", "events", "Event", ("ev",), READ, fields=(*INVOLVED, "reason", "type", "reportingComponent"))
 SECRETS = Resource("", "secrets", "Secret", (), fields=("type",))
 NAMESPACES = Resource("", "namespaces", "Namespace", ("ns",), READ, namespaced=False)
 
 SCALABLE = (DEPLOYMENTS, STATEFULSETS, REPLICASETS, ROLLOUTS, GAMESERVERS)
-SERVED = (*SCALABLE, PODS, EVENTS, SECRETS, NAMESPACES)
+SERVED = (*SCALABLE, HPAS, SCALED_OBJECTS, PODS, EVENTS, SECRETS, NAMESPACES)
 RESOURCES = {(resource.group, resource.plural): resource for resource in SERVED}
 WORKLOADS = {resource.full_kind: resource for resource in SCALABLE}
 GROUPS = {"authorization.k8s.io": "v1", **{resource.group: resource.version for resource in SERVED if resource.group}}

@@ -149,6 +149,8 @@ def _available(wanted: int, counts: Counts) -> Json:
 
 def _progressing(workload: Json, counts: Counts, deadline_passed: bool) -> Json:
     name = f'ReplicaSet "{revision(workload)}"'
+    if workload["spec"].get("paused"):
+        return {**_condition("Progressing", False, "DeploymentPaused", "Deployment is paused"), "status": "Unknown"}
     if deadline_passed:
         return _condition("Progressing", False, "ProgressDeadlineExceeded", f"{name} has timed out progressing.")
     if _complete(workload, counts) or _was_complete(workload):
