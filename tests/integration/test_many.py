@@ -28,13 +28,17 @@ NAMESPACES, IN_EACH = 5, 100
 LARGEST_EVENT = 65_535
 
 
-@pytest.fixture
-async def grouped(stack: Stack) -> Stack:
-    """A stack whose group `stack` has db, api and web, in this order."""
+async def with_group(stack: Stack) -> Stack:
+    """`stack` with the group `stack` of db, api and web, in this order."""
     stack.cluster.add_deployment("demo", "api")
     stack.cluster.add_statefulset("demo", "db")
     await stack.settings(**STACK)
     return stack
+
+
+@pytest.fixture
+async def grouped(stack: Stack) -> Stack:
+    return await with_group(stack)
 
 
 def written(stack: Stack) -> list[tuple[str, int]]:
@@ -43,9 +47,10 @@ def written(stack: Stack) -> list[tuple[str, int]]:
     return [(patch.path.split("/")[-2], json.loads(patch.body)["spec"]["replicas"]) for patch in patches]
 
 
-async def test_a_group_goes_up_in_order_and_down_the_other_way_in_one_reply(
-    grouped: Stack, alice: ChatClient, room: str
-) -> None:
+async def test_a_group_goes_up_in_order_and_down_the_other_way_in_one_reply(any_stack: Stack) -> None:
+    grouped = await with_group(any_stack)
+    alice = await grouped.person("alice")
+    room = await grouped.room_with_bot(alice)
     started = await told(alice, room, "start sta", "**stack** is running, after")
     assert "**stack** is starting" in started.history[0]
     assert [line.split("**")[1] for line in started.body.splitlines()[2:]] == ["db", "api", "web"]
@@ -130,7 +135,7 @@ async def test_five_hundred_targets_are_one_reply_of_few_requests(
     stack: Stack, alice: ChatClient, room: str, wide: bool
 ) -> None:
     for number, target in enumerate(fleet().values()):
-        stack.cluster.add_deployment(target["namespace"], target["name"], replicas=number % 2)
+        stack.cluster.add_deployment(target["namespace"], target["name"], replicas=int(number % 10 == 0))
     await stack.settings(targets=fleet())
     if not wide:
         stack.cluster.deny("list", "deployments")
@@ -139,8 +144,9 @@ async def test_five_hundred_targets_are_one_reply_of_few_requests(
     reply = await alice.wait_reply(event)
     await alice.settle()
     running, off = reply.body.splitlines()
-    assert running.startswith("● 🟢 **250 running**: workload-of-a-large-fleet-0-01,")
-    assert off.endswith("workload-of-a-large-fleet-4-98")
+    assert running.startswith("● 🟢 **50 running**: workload-of-a-large-fleet-0-00, workload-of-a-large-fleet-0-10,")
+    assert off.startswith("● ⚪ **450 off**: ")
+    assert off.endswith("workload-of-a-large-fleet-4-99")
     asked = Counter(request.path.rsplit("/", 1)[1].split("-")[0] for request in stack.cluster.requests)
     lists = {"deployments": NAMESPACES} if wide else {"app": len(fleet())}
     assert asked == {"selfsubjectaccessreviews": NAMESPACES, "pods": NAMESPACES, **lists}

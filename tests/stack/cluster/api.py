@@ -109,7 +109,7 @@ class ApiServer:
     def _list(self, request: web.BaseRequest, wanted: ResourceRequest) -> Json:
         form = asked_form(request.headers.get("Accept", ""), request.query)
         matches = matcher(wanted.resource, request.query)
-        items = [obj for obj in self._store.list(wanted.resource, wanted.namespace or None) if matches(obj)]
+        items = self._store.list(wanted.resource, wanted.namespace or None, matches)
         items, metadata = page(items, request.query, self._store.version, self._store.oldest)
         if form is not None:
             return {**table(form, wanted.resource, items, metadata["resourceVersion"]), "metadata": metadata}

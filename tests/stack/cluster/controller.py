@@ -155,7 +155,7 @@ class WorkloadController:
 
     def _all_pods(self) -> list[Json]:
         _, namespace, name = self._key
-        return [pod for pod in self._store.list(PODS, namespace) if pod["metadata"]["labels"].get("app") == name]
+        return self._store.list(PODS, namespace, lambda pod: bool(pod["metadata"]["labels"].get("app") == name))
 
     def _reconcile(self, workload: Json) -> None:
         refusal = _REFUSALS.get(self.behaviour.outcome, "")
@@ -186,7 +186,7 @@ class WorkloadController:
             updated = [pod for pod in self._pods() if self._is_updated(workload, pod)]
             return [pod_objects.random_name(pods_owner(workload)[1]) for _ in range(wanted - len(updated))]
         names = [f"{self._key[2]}-{ordinal}" for ordinal in range(wanted)]
-        taken = {pod["metadata"]["name"] for pod in self._store.list(PODS, self._key[1])}
+        taken = {pod["metadata"]["name"] for pod in self._all_pods()}
         ready = {pod["metadata"]["name"] for pod in self._pods() if pod_objects.is_ready(pod)}
         in_order = [name for place, name in enumerate(names) if set(names[:place]) <= ready]
         return [name for name in in_order if name not in taken][:1]

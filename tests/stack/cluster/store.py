@@ -61,13 +61,16 @@ class ObjectStore:
         """The object, or None."""
         return copy.deepcopy(self._objects.get((resource, namespace, name)))
 
-    def list(self, resource: Resource, namespace: str | None = None) -> list[Json]:
-        """All objects of a resource, of one namespace or (None) of all, by namespace and name."""
+    def list(
+        self, resource: Resource, namespace: str | None = None, matches: Callable[[Json], bool] | None = None
+    ) -> list[Json]:
+        """All objects of a resource, of one namespace or (None) of all, by namespace and name; only what matches."""
         keys = sorted(
-            (key for key in self._objects if key[0] == resource and namespace in (None, key[1])),
+            (key for key in self._objects if key[0] is resource and namespace in (None, key[1])),
             key=lambda key: key[1:],
         )
-        return [copy.deepcopy(self._objects[key]) for key in keys]
+        found = (self._objects[key] for key in keys)
+        return [copy.deepcopy(obj) for obj in found if matches is None or matches(obj)]
 
     def add(self, resource: Resource, obj: Json, writer: Writer | None = None) -> Json:
         """Create `obj`; raises ApiError 409 where it exists. `writer` then owns all of it."""
