@@ -72,7 +72,8 @@ class Watch:
         response = await transport.open_stream(self._watch)
         try:
             # A stream alone is silent about an object that is not there; asked for before it, one deleted in between.
-            yield await self._read(await transport.once(self._get))
+            # Tried again like any request: where every other one fails, the two together would never succeed.
+            yield await self._read(await transport.json(self._get))
             async with aclosing(transport.lines(response)) as lines:
                 async for line in lines:
                     obj = transport.parse(self._watch, line, self._changed)
