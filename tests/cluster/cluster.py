@@ -6,6 +6,7 @@ It is the node of tests/cluster/node, or any other cluster that KUBECONFIG_FOR_T
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import secrets
@@ -115,6 +116,12 @@ class Cluster:
         """An object, or a list of them, as ``kubectl get WHAT`` finds it."""
         found: dict[str, Any] = json.loads(await self.kubectl("get", *what, "--output=json"))
         return found
+
+    async def authority(self) -> bytes:
+        """The certificates (PEM) that the API server's is signed by."""
+        words = ("config", "view", "--raw", "--minify", "--flatten", "--output=json")
+        [entry] = json.loads(await self.kubectl(*words))["clusters"]
+        return base64.b64decode(entry["cluster"]["certificate-authority-data"])
 
     async def apply(self, *manifests: Manifest) -> None:
         """Apply on the server's side, as whoever deploys does."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import asyncio
 import itertools
 import json
 import os
@@ -23,10 +23,12 @@ from tests.stack.cluster.resources import GAMESERVERS
 from tests.stack.cluster.workload_objects import new_workload
 
 from .client import Access, Client
+from .failures import Failure
 from .server import CUSTOM, Server
 
 RBAC = "rbac.authorization.k8s.io"
 EVERYTHING = PolicyRule()
+OTHERS = 4
 FLOW_CONTROL = "flowcontrol.apiserver.k8s.io/v1"
 
 
@@ -52,11 +54,10 @@ class RealServer(Server):
     @asynccontextmanager
     async def open(cls, directory: Path) -> AsyncIterator[RealServer]:
         cluster = await Cluster.open()
-        words = ("config", "view", "--raw", "--minify", "--flatten", "--output=json")
-        [entry] = json.loads(await cluster.kubectl(*words))["clusters"]
         authority = directory / "ca.crt"
-        authority.write_bytes(base64.b64decode(entry["cluster"]["certificate-authority-data"]))
+        authority.write_bytes(await cluster.authority())
         async with cluster.namespace() as namespace, _custom_kind(cluster):
+            await namespace.apply(_claim())
             server = cls(namespace, cluster.url, authority)
             async with server._account("everything", [EVERYTHING]) as server.client:
                 yield server
@@ -74,6 +75,9 @@ class RealServer(Server):
             await self._there.condition(f"replicaset/{name}", f"jsonpath={{.status.{wanted}")
         else:
             await self._there.rolled_out(f"{kind.lower()}/{name}")
+
+    async def add_failing(self, name: str, failure: Failure) -> None:
+        await self._create(_broken(workload(await self._there.cluster.probe(), name), failure))
 
     async def _add_custom(self, name: str, replicas: int) -> None:
         """Its controller, which there is none of, would write its status."""
@@ -108,6 +112,44 @@ class RealServer(Server):
             yield
         finally:
             await cluster.kubectl("delete", "flowschema,prioritylevelconfiguration", name, "--ignore-not-found")
+
+    @asynccontextmanager
+    async def turning_half_away(self) -> AsyncIterator[None]:
+        """As `busy`, with others of the account who take the one seat again and again."""
+        async with self.busy():
+            others = [asyncio.ensure_future(self._ask_on()) for _ in range(OTHERS)]
+            try:
+                yield
+            finally:
+                for other in others:
+                    other.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
+
+    async def _ask_on(self) -> None:
+        while True:
+            await self.client("GET", self.core("pods"))
+
+    @asynccontextmanager
+    async def down(self) -> AsyncIterator[None]:
+        cluster = self._there.cluster
+        await cluster.kill("apiserver")
+        try:
+            yield
+        finally:
+            await cluster.start("apiserver")
+
+
+def _claim() -> Manifest:
+    """The claim of the workload that waits for a volume: there is none for it."""
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": spec}
+
+
+def _broken(deployment: Manifest, failure: Failure) -> Manifest:
+    template = deployment["spec"]["template"]
+    [container] = template["spec"]["containers"]
+    pod = {**template["spec"], "containers": [{**container, **failure.container}], **failure.pod}
+    return {**deployment, "spec": {**deployment["spec"], "template": {**template, "spec": pod}}}
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from tests.stack.cluster.kubeconfigs import write_kubeconfig
 from tests.stack.cluster.resources import GAMESERVERS, WORKLOADS
 
 from .client import Access, Client
+from .failures import Failure
 
 CUSTOM = GAMESERVERS.full_kind
 """A kind that a CustomResourceDefinition brings, whose wanted count is not where Deployments have it."""
@@ -49,9 +50,27 @@ class Server(ABC):
     async def add(self, kind: str, name: str, replicas: int, spec: dict[str, Any]) -> None:
         """Add a workload of that name, whose pods carry the label ``app=NAME``."""
 
+    async def failing(self, failure: Failure) -> str:
+        """Add a Deployment that is off and cannot come up, and give back its name."""
+        name = f"failing-{next(self._numbers)}"
+        await self.add_failing(name, failure)
+        return name
+
+    @abstractmethod
+    async def add_failing(self, name: str, failure: Failure) -> None:
+        """Add a Deployment of that name, which is off and cannot come up."""
+
     @abstractmethod
     def limited_to(self, rules: Sequence[PolicyRule]) -> AbstractAsyncContextManager[Client]:
         """A client that has no other rights in the namespace than these."""
+
+    @abstractmethod
+    def turning_half_away(self) -> AbstractAsyncContextManager[None]:
+        """As long as the context lasts, about half of what `client`'s account asks is turned away."""
+
+    @abstractmethod
+    def down(self) -> AbstractAsyncContextManager[None]:
+        """As long as the context lasts, the server does not run; it has begun again when it ends."""
 
     @abstractmethod
     def busy(self) -> AbstractAsyncContextManager[None]:
@@ -67,7 +86,8 @@ class Server(ABC):
         """The path of the namespace's pods or events."""
         return f"/api/v1/namespaces/{self.namespace}/{plural}"
 
-    def kubeconfig(self, directory: Path) -> Path:
-        """A kubeconfig of `client`'s account."""
+    def kubeconfig(self, directory: Path, url: str = "") -> Path:
+        """A kubeconfig of `client`'s account; `url` is another way to the server."""
         access: Access = self.client.access
-        return write_kubeconfig(directory / "kubeconfig", "contract", access.url, access.authority, access.token)
+        where = url or access.url
+        return write_kubeconfig(directory / "kubeconfig", "contract", where, access.authority, access.token)

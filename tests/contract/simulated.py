@@ -10,6 +10,7 @@ from tests.stack.cluster import PolicyRule, SimulatedCluster
 from tests.stack.cluster.cluster import USER
 
 from .client import Access, Client
+from .failures import Failure
 from .server import Server
 
 NAMESPACE = "contract"
@@ -37,6 +38,9 @@ class SimulatedServer(Server):
     async def add(self, kind: str, name: str, replicas: int, spec: dict[str, Any]) -> None:
         self._cluster.add(kind, NAMESPACE, name, replicas, spec=spec)
 
+    async def add_failing(self, name: str, failure: Failure) -> None:
+        self._cluster.add_deployment(NAMESPACE, name, outcome=failure.outcome)
+
     @asynccontextmanager
     async def limited_to(self, rules: Sequence[PolicyRule]) -> AsyncIterator[Client]:
         self._cluster.grant(rules)
@@ -47,8 +51,26 @@ class SimulatedServer(Server):
 
     @asynccontextmanager
     async def busy(self) -> AsyncIterator[None]:
-        self._cluster.fail(status=429, retry_after=1, times=None)
+        async with self._failing(every=1):
+            yield
+
+    @asynccontextmanager
+    async def turning_half_away(self) -> AsyncIterator[None]:
+        async with self._failing(every=2):
+            yield
+
+    @asynccontextmanager
+    async def _failing(self, every: int) -> AsyncIterator[None]:
+        self._cluster.fail(status=429, retry_after=1, times=None, every=every)
         try:
             yield
         finally:
             self._cluster.faults.clear()
+
+    @asynccontextmanager
+    async def down(self) -> AsyncIterator[None]:
+        await self._cluster.refuse()
+        try:
+            yield
+        finally:
+            await self._cluster.listen()

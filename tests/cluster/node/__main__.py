@@ -33,8 +33,11 @@ LONGEST_PATH = 60
 TESTS = "tests/cluster"
 CONTRACT = "tests/contract"
 """It runs against the cluster too."""
-TESTS_OF_THE_NODE = tuple(f"{TESTS}/test_{name}.py" for name in ("build", "lifecycle", "node"))
-"""They say nothing about another cluster."""
+TESTS_OF_THE_NODE = (
+    *(f"{TESTS}/test_{name}.py" for name in ("build", "lifecycle", "node")),
+    f"{CONTRACT}/test_trouble.py",
+)
+"""They say nothing about another cluster, or do to it what only the node can bear."""
 SELECTING = ("-m", "-k", TESTS, CONTRACT)
 """A run of the tests that has one of these has chosen for itself."""
 

@@ -39,6 +39,7 @@ class Fault:
     Attributes:
         path: a regular expression, searched in the path with its query.
         times: how many requests it strikes; None means all.
+        every: of those, only each so-many-th: 2 spares every other one, beginning with the first.
         delay: seconds before the request is looked at.
         status: answer this instead; `body` then replaces the Status object.
         retry_after: the Retry-After header, in seconds.
@@ -48,6 +49,7 @@ class Fault:
     method: str = ""
     path: str = ""
     times: int | None = 1
+    every: int = 1
     delay: float = 0.0
     status: int = 0
     retry_after: float | None = None
@@ -56,12 +58,16 @@ class Fault:
     content_type: str = "application/json"
     when: When = When.BEFORE
     struck: int = field(default=0, init=False)
+    _matched: int = field(default=0, init=False)
 
     def strikes(self, method: str, path: str) -> bool:
         """Whether this request is hit; counts it."""
         if self.times is not None and self.struck >= self.times:
             return False
         if self.method not in ("", method) or not re.search(self.path, path):
+            return False
+        self._matched += 1
+        if self._matched % self.every:
             return False
         self.struck += 1
         return True
