@@ -111,11 +111,12 @@ async def test_a_replicaset_counts_its_pods(server: Server, replicas: int) -> No
     assert (await server.client.get(f"{path}/scale"))["status"] == {"replicas": replicas, "selector": f"app={name}"}
 
 
-async def test_a_custom_resource_without_its_count_has_no_scale(server: Server) -> None:
+async def test_the_scale_of_a_custom_resource_without_its_count_can_be_set_only(server: Server) -> None:
     path = server.path(CUSTOM, await server.workload(CUSTOM))
     await server.client.patch(path, {"spec": {"fleet": None}})
     problem = 'the spec replicas field ".spec.fleet.size" does not exist'
     message = f"Internal error occurred: {problem}"
     expected = refusal(500, "InternalError", message, causes=[{"message": problem}])
     assert await server.client("GET", f"{path}/scale") == expected
-    assert await server.client("PATCH", f"{path}/scale", {"spec": {"replicas": 2}}, MERGE_PATCH) == expected
+    assert (await server.client.patch(f"{path}/scale", {"spec": {"replicas": 2}}))["spec"] == {"replicas": 2}
+    assert (await server.client.get(path))["spec"]["fleet"] == {"size": 2}

@@ -124,13 +124,14 @@ class ApiServer:
         if wanted.subresource != "scale" or not wanted.resource.scalable:
             raise errors.no_such_resource()
         key = (wanted.resource, wanted.namespace, wanted.name)
-        scale = changes.read_scale(wanted.resource, self._store.get(*key))
+        workload = self._store.get(*key)
         if wanted.verb == "get":
-            return scale
+            return changes.read_scale(wanted.resource, workload)
         if wanted.verb == "patch":
             patch = changes.parse_patch(wanted.resource, request.content_type, body)
             # A merge patch is applied to the newest object: only a version that it names itself can conflict.
-            return changes.write_scale(self._store, *key, changes.merge(scale, patch), _manager(request))
+            scale = changes.merge(changes.scale_of(wanted.resource, workload), patch)
+            return changes.write_scale(self._store, *key, scale, _manager(request))
         if wanted.verb == "update":
             return changes.write_scale(self._store, *key, changes.parse_object(body), _manager(request))
         raise errors.method_not_allowed()

@@ -66,11 +66,16 @@ def write_workload(store: ObjectStore, resource: Resource, namespace: str, name:
 
 
 def read_scale(resource: Resource, workload: Json) -> Json:
-    """The autoscaling/v1 Scale; a wanted count of zero is left out, as the real type does."""
-    metadata = workload["metadata"]
-    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    """The autoscaling/v1 Scale; raises ApiError 500 for a custom resource that does not say its count."""
     if resource.custom and not has_replicas(workload):
         raise errors.no_replicas(resource)
+    return scale_of(resource, workload)
+
+
+def scale_of(resource: Resource, workload: Json) -> Json:
+    """The Scale that a patch is applied to; a wanted count of zero is left out, as the real type does."""
+    metadata = workload["metadata"]
+    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     replicas = desired(workload)
     selector = workload["status"].get("selector", "") if resource.custom else selector_of(workload)
     return {
@@ -88,7 +93,7 @@ def write_scale(store: ObjectStore, resource: Resource, namespace: str, name: st
     _check_version(resource, workload, scale)
     replicas = scale.get("spec", {}).get("replicas", 0)
     _check_replicas("Scale", "autoscaling", name, replicas)
-    return read_scale(resource, store.replace(resource, with_replicas(workload, replicas), Writer(manager, "scale")))
+    return scale_of(resource, store.replace(resource, with_replicas(workload, replicas), Writer(manager, "scale")))
 
 
 def write_secret(
