@@ -1,9 +1,11 @@
-"""Ending what runs, giving up on what takes too long, and keeping cancellations out of transactions."""
+"""Ending what runs, giving up on what takes too long, keeping cancellations out of transactions, and a thread."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -41,6 +43,22 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
     finally:
         if not task.done():
             task.cancel()
+
+
+async def in_daemon_thread(work: Callable[[], T]) -> T:
+    """The result of `work`, as of `asyncio.to_thread`; but the process ends without waiting for such a thread."""
+    result: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it goes to whoever awaits
+            result.set_exception(error)
+
+    # Running: else a cancellation would leave a future that takes no result.
+    result.set_running_or_notify_cancel()
+    threading.Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(result)
 
 
 class Shield:

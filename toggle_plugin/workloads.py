@@ -7,7 +7,6 @@ is replaced leaves nothing behind.
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -40,6 +39,7 @@ from .api_watch import Watch
 from .credentials import Credentials, Package
 from .errors import ClusterError, Forbidden, NotConfigured, NotFound
 from .models import Autoscaler, ClusterEvent, Pod, Right, Workload, WorkloadRef
+from .tasks import in_daemon_thread
 
 OLDEST_PACKAGE = 37
 
@@ -70,8 +70,8 @@ class KubernetesWorkloads:
         Raises:
             NotConfigured: package, credentials or CA are not usable.
         """
-        # Half a second of imports: in a thread, so that the event loop goes on.
-        package = await asyncio.to_thread(_load_package)
+        # Half a second of imports, many on a busy machine: in a thread, so that the event loop goes on and may end.
+        package = await in_daemon_thread(_load_package)
         credentials = Credentials(package, kubeconfig)
         await credentials.load()
         return cls(Transport(credentials.open_client(), credentials, log, timeout), log)

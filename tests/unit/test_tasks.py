@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 
-from toggle_plugin.tasks import Shield, cancelled, within
+from toggle_plugin.tasks import Shield, cancelled, in_daemon_thread, within
 
 NEVER = 60.0
+REPOSITORY = Path(__file__).parents[2]
 
 
 async def test_futures_that_are_cancelled_are_over() -> None:
@@ -96,3 +101,42 @@ async def test_a_shield_hands_on_results_and_failures() -> None:
     assert await shield(asyncio.sleep(0, "result")) == "result"
     with pytest.raises(KeyError):
         await shield(fail())
+
+
+async def test_a_daemon_thread_hands_on_results_and_failures() -> None:
+    assert await in_daemon_thread(lambda: "result") == "result"
+    with pytest.raises(KeyError):
+        await in_daemon_thread(dict[str, str]().popitem)
+
+
+async def test_a_daemon_thread_ends_in_peace_after_its_caller() -> None:
+    caller_gone = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def work() -> None:
+        threads.append(threading.current_thread())
+        caller_gone.wait(NEVER)
+
+    caller = asyncio.ensure_future(in_daemon_thread(work))
+    await asyncio.sleep(0.01)
+    await cancelled(caller)
+    caller_gone.set()
+    # Were it to fail there, pytest would say so of this test.
+    threads[0].join(NEVER)
+    assert not threads[0].is_alive()
+
+
+def test_the_process_ends_without_its_daemon_threads() -> None:
+    program = """
+import asyncio, time
+from toggle_plugin.tasks import in_daemon_thread
+
+async def main():
+    asyncio.ensure_future(in_daemon_thread(lambda: time.sleep(600)))
+    await asyncio.sleep(0.01)
+
+asyncio.run(main())
+"""
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, cwd=REPOSITORY, timeout=NEVER, capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
