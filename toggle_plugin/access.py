@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .grammar import Misunderstood, completed
+from .grammar import GROUPED, Misunderstood, completed
 from .groups import Group
 from .models import Command, Requester, Trust, Verb
 from .settings import NO_IDENTITY, MinimumTrust, Settings, Target, grouped
@@ -26,8 +26,6 @@ ACCEPTED = {
 }
 READING = frozenset({Verb.STATUS, Verb.HELP})
 TARGETED = frozenset({Verb.START, Verb.STOP, Verb.RESTART, Verb.STATUS, Verb.HISTORY})
-GROUPED = frozenset({Verb.START, Verb.STOP, Verb.STATUS, Verb.HISTORY})
-"""What can be done to a group."""
 
 
 @dataclass(frozen=True)
@@ -151,11 +149,6 @@ def _group_refusal(verb: Verb, group: Group) -> str:
         f"You may not {_ACTIONS.get(verb, verb.value)} {group.name}, because not all of its targets are yours; "
         "an administrator can add you to the allowed_users of each."
     )
-
-
-def names_in(settings: Settings) -> tuple[str, ...]:
-    """All names that a command can be about, whoever gives it."""
-    return (*settings.targets, *settings.groups)
 
 
 def said(parsed: Command | Misunderstood, user: str, settings: Settings) -> Command | Misunderstood:

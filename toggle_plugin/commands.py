@@ -19,7 +19,7 @@ from mautrix.client import Client, InternalEventType
 from mautrix.types import DeviceLists, EncryptedEvent, EventID, EventType
 
 from . import render
-from .access import ACCEPTED, AccessPolicy, names_in, said
+from .access import ACCEPTED, AccessPolicy, said
 from .answers import Answers, Asked, InForce, Line
 from .grammar import Fault, Misunderstood, parse, strip_prefix
 from .inbox import Inbox
@@ -157,7 +157,7 @@ class Commands:
     async def _admit(self, evt: MessageEvent, text: str, prefixed: bool, in_force: InForce, place: int) -> Run | None:
         """Write the line down, with its place in the order of arrival; gives what answers it, if anything does."""
         try:
-            parsed = parse(text, names_in(in_force.settings))
+            parsed = parse(text, in_force.settings.targets, in_force.settings.groups)
             if not prefixed and not await self._is_for_us(evt, parsed, in_force.settings.bare_commands):
                 return None
             parsed = said(parsed, evt.sender, in_force.settings)
@@ -250,7 +250,7 @@ class Commands:
 
     def _ignore(self, evt: MessageEvent, line: str, prefixed: bool, settings: Settings) -> None:
         """No answer and no work for a stranger; talk is not even noted."""
-        if prefixed or isinstance(parse(line, names_in(settings)), Command):
+        if prefixed or isinstance(parse(line, settings.targets, settings.groups), Command):
             self._strangers.ignored("command", evt.sender, evt.room_id, "allowed_users")
 
     async def _is_for_us(self, evt: MessageEvent, parsed: Command | Misunderstood, mode: BareCommands) -> bool:

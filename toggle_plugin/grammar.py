@@ -30,6 +30,8 @@ WORDS = {
     "check": Verb.CHECK,
 }
 TAKES_TARGET = frozenset({Verb.START, Verb.STOP, Verb.RESTART, Verb.STATUS, Verb.HISTORY})
+GROUPED = frozenset({Verb.START, Verb.STOP, Verb.STATUS, Verb.HISTORY})
+"""What can be asked for a group."""
 
 
 class Fault(str, Enum):
@@ -60,8 +62,11 @@ class Misunderstood:
         return replace(self, near=near)
 
 
-def parse(line: str, names: Collection[str]) -> Command | Misunderstood:
-    """The command in `line`: a verb, then at most one of `names` (``all`` for `status`), in any case."""
+def parse(line: str, targets: Iterable[str], groups: Iterable[str] = ()) -> Command | Misunderstood:
+    """The command in `line`: a verb, then at most one of `targets` or, where that can be, `groups`, in any case.
+
+    For `status` there is also ``all``.
+    """
     words = line.casefold().split()
     if not words:
         return Misunderstood(Fault.EMPTY)
@@ -72,6 +77,7 @@ def parse(line: str, names: Collection[str]) -> Command | Misunderstood:
         return Misunderstood(Fault.TOO_MANY_WORDS, " ".join(words[1:]), verb=verb)
     if len(words) == 1:
         return Command(verb)
+    names = (*targets, *groups) if verb in GROUPED else tuple(targets)
     if words[1] in names or (verb is Verb.STATUS and words[1] == ALL):
         return Command(verb, words[1])
     return Misunderstood(Fault.UNKNOWN_TARGET, words[1], verb=verb).suggesting(names)

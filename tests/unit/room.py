@@ -11,7 +11,7 @@ from typing import Any
 from mautrix.types import EventID
 from mautrix.util.async_db import Database
 
-from toggle_plugin.access import names_in, said
+from toggle_plugin.access import said
 from toggle_plugin.answers import Answers, Asked, InForce, Line
 from toggle_plugin.commands import Commands, Parts
 from toggle_plugin.errors import SettingsProblem
@@ -93,7 +93,7 @@ class Room:
         person = who or requester()
         anchor = Anchor(ROOM, EventID(event or f"$line{self._number}"), person.user)
         sent_ms = round((time.time() - seconds_ago) * 1000)
-        parsed = said(parse(text, names_in(self.settings)), person.user, self.settings)
+        parsed = said(parse(text, self.settings.targets, self.settings.groups), person.user, self.settings)
         return Line(anchor, person, parsed, "!toggle ", sent_ms, arrival=arrival or self._number)
 
     async def admitted(self, text: str, who: Requester | None = None, **changes: Any) -> Asked:

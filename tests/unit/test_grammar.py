@@ -91,6 +91,14 @@ def test_the_beginning_of_only_one_name_stands_for_it(line: str, command: Comman
     assert parsed == command or (command is None and isinstance(parsed, Misunderstood))
 
 
+def test_a_group_is_a_name_where_a_verb_can_be_about_one() -> None:
+    for word in ("start", "stop", "status", "history"):
+        assert parse(f"{word} stack", ["web"], ["stack"]) == Command(WORDS[word], "stack")
+    fault = parse("restart stack", ["web"], ["stack"])
+    assert isinstance(fault, Misunderstood)
+    assert (fault.fault, fault.near) == (Fault.UNKNOWN_TARGET, ())
+
+
 def test_a_beginning_is_completed_to_what_the_person_may_use_only() -> None:
     parsed = parse("start we", FAMILY)
     assert isinstance(parsed, Misunderstood)
