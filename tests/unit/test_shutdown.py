@@ -102,14 +102,17 @@ STEPS: dict[str, Callable[[Maubot], Awaitable[None]]] = {
 }
 
 
-def test_it_is_taken_again_by_a_plugin_that_replaces_ours(maubot: Maubot, loop: asyncio.AbstractEventLoop) -> None:
+def test_a_plugin_that_replaces_ours_takes_it_over(
+    maubot: Maubot, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loop.run_until_complete(load_plugin())
     assert not is_maubots()
-    first = signal.getsignal(signal.SIGTERM)
+    taken: list[str] = []
+    monkeypatch.setattr(OrderlyShutdown, "begin", lambda _: taken.append("the new one's"))
     loop.run_until_complete(load_plugin())
-    assert signal.getsignal(signal.SIGTERM) is first, "asyncio's"
-    loop.call_soon(send_sigterm)
-    assert interrupted(loop, asyncio.sleep(5))
+    send_sigterm()
+    assert not interrupted(loop, asyncio.sleep(4 * shutdown.LOOK))
+    assert taken == ["the new one's"]
 
 
 def test_a_signal_that_somebody_else_took_stays_theirs(maubot: Maubot, loop: asyncio.AbstractEventLoop) -> None:
