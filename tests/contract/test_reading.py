@@ -8,7 +8,7 @@ import pytest
 
 from .client import Answer
 from .refusals import no_such_resource, not_found
-from .server import CUSTOM, Server
+from .server import Server
 
 pytestmark = pytest.mark.first
 
@@ -111,35 +111,3 @@ async def test_a_selector_that_nobody_understands(server: Server) -> None:
     assert (answer.status, answer.body["reason"]) == (400, "BadRequest")
     answer = await server.client("GET", f"{server.core('pods')}?fieldSelector=spec.colour%3Dred")
     assert answer.body["message"] == "field label not supported: spec.colour"
-
-
-async def test_a_list_comes_in_pages_that_continue_each_other(server: Server) -> None:
-    for _ in range(3):
-        await server.workload(CUSTOM)
-    path = f"{server.path(CUSTOM)}?limit=2"
-    page = await server.client.get(path)
-    names = [item["metadata"]["name"] for item in page["items"]]
-    assert len(names) == 2
-    while token := page["metadata"].get("continue", ""):
-        page = await server.client.get(f"{path}&continue={quote(token)}")
-        names += [item["metadata"]["name"] for item in page["items"]]
-    whole = await server.client.get(server.path(CUSTOM))
-    assert "continue" not in whole["metadata"]
-    assert names == [item["metadata"]["name"] for item in whole["items"]]
-
-
-async def test_a_page_says_how_many_objects_are_left_unless_they_are_selected(server: Server) -> None:
-    for _ in range(3):
-        await server.workload(CUSTOM)
-    path = f"{server.path(CUSTOM)}?limit=1"
-    whole = await server.client.get(server.path(CUSTOM))
-    page = await server.client.get(path)
-    assert page["metadata"]["remainingItemCount"] == len(whole["items"]) - 1
-    page = await server.client.get(f"{path}&labelSelector=!nothing")
-    assert "remainingItemCount" not in page["metadata"]
-    assert page["metadata"]["continue"]
-
-
-async def test_a_token_that_is_none_of_the_servers(server: Server) -> None:
-    answer = await server.client("GET", f"{server.path(CUSTOM)}?limit=1&continue=nonsense")
-    assert (answer.status, answer.body["reason"]) == (400, "BadRequest")

@@ -93,7 +93,7 @@ def test_whoever_changes_a_field_takes_it_from_its_owner() -> None:
     managed = updated([], {"metadata": {}}, workload(0), Writer("kubectl-create"), "2026-11-28T09:00:00Z")
     assert last_scaled_by(managed) == "kubectl-create"
     managed = scaled(managed, 0, 2, "kubectl")
-    managed = scaled(managed, 2, 0, OURS)
+    managed = scaled(managed, 2, 1, OURS)
     assert [(entry["manager"], entry.get("subresource")) for entry in managed] == [
         ("kubectl-create", None),
         (OURS, "scale"),
@@ -105,5 +105,15 @@ def test_whoever_changes_a_field_takes_it_from_its_owner() -> None:
 
 
 def test_whoever_writes_what_is_there_owns_nothing() -> None:
-    managed = scaled([], 0, 2, "kubectl")
+    managed = updated([], {"metadata": {}}, workload(2), Writer("kubectl-create"), "2026-11-28T09:00:00Z")
     assert scaled(managed, 2, 2, OURS) == managed
+
+
+def test_a_count_that_was_scaled_to_zero_is_nobodys_until_the_workload_itself_is_written() -> None:
+    managed = updated([], {"metadata": {}}, workload(2), Writer("kubectl-create"), "2026-11-28T09:00:00Z")
+    managed = scaled(managed, 2, 0, OURS)
+    assert last_scaled_by(managed) == ""
+    managed = scaled(managed, 0, 1, "kubectl")
+    assert last_scaled_by(managed) == ""
+    managed = updated(managed, workload(1), workload(3), Writer("helm"), "2026-11-28T11:00:00Z")
+    assert last_scaled_by(managed) == "helm"
