@@ -147,7 +147,7 @@ instance.settings.{{ $key }}: write a duration such as 90s, 2m or 2h30m, not {{ 
 
 {{/* Whether a target or group can be called so. Argument: the name. */}}
 {{- define "toggle.isName" -}}
-{{- $words := list "all" "on" "off" "start" "stop" "status" "history" "help" "check" -}}
+{{- $words := list "all" "on" "off" "start" "stop" "restart" "status" "history" "help" "check" -}}
 {{- if and (regexMatch "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$" .) (not (has . $words)) -}}true{{- end -}}
 {{- end -}}
 

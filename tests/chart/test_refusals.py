@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from toggle_plugin.settings import RESERVED_TARGETS
+
 from .chart import refusal, render
 
 MINIMAL = [
@@ -115,6 +117,13 @@ def test_all_mistakes_are_told_at_once() -> None:
         "instance.settings.targets.web.namespace",
         "instance.settings.targets.web.kind",
     ]
+
+
+def test_no_word_of_the_commands_is_a_name() -> None:
+    targets = {word: {"namespace": "a", "name": "b"} for word in RESERVED_TARGETS}
+    told = mistakes(refusal("minimal", {"instance.settings.targets": targets}))
+    assert [line.split(":")[0] for line in told] == [f"instance.settings.targets.{word}" for word in sorted(targets)]
+    assert all(": take another name" in line for line in told)
 
 
 @pytest.mark.parametrize("secret", ["bot.password", "bot.accessToken", "maubot.database.url"])
