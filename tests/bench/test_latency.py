@@ -19,11 +19,11 @@ from tests.stack.stack import Servers, Stack
 
 pytestmark = pytest.mark.timeout(600)
 
-ROUNDS = 20
+ROUNDS = 30
 LEAST = "test.least"
 META = f"maubot: 0.1.0\nid: {LEAST}\nversion: 0.0.1\nlicense: MIT\nmodules: [least]\nmain_class: Least\n"
 SCALE = "/apis/apps/v1/namespaces/demo/deployments/web/scale"
-BOUND = 5.0
+BOUND = 3.0
 """How many times the least bot's medians ours may be."""
 
 
