@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
@@ -19,51 +18,24 @@ from .grammar import ALL, WORDS, Fault, Misunderstood
 from .groups import Group
 from .inbox import Age, age
 from .lasting import Done, Lasting
-from .models import BETWEEN, CHANGING, AuditEntry, Command, Intent, Outcome, Requester, Result, Trust, Verb
+from .late import Late
+from .lines import InForce, Line
+from .models import BETWEEN, CHANGING, AuditEntry, Command, Intent, Outcome, Result, Trust, Verb
 from .overview import or_error, side_by_side
-from .progress import Anchor, ProgressMessage
+from .progress import ProgressMessage
 from .sequence import in_turn, turns
-from .settings import Settings, Target, cautions
+from .settings import Target, cautions
 from .steps import Standing, Step
 from .toggle import ToggleService
 from .told import StepRecord, Told, ToldOfGroup, audited, worth_a_call
+from .turns import Turns
 
 HISTORY = 10
 """Commands that `history` tells of."""
-QUESTIONS = 4
-"""`status` and `check` of one person that run at a time."""
-TOGETHER = 1.0
-"""Seconds without another command that came too late, until all of them are answered together."""
 LAST_WORDS = 2.0
 """Seconds that a command which is cut off by a stop may take to say so."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class InForce:
-    """The settings that hold now, and what is wrong with those that were given."""
-
-    settings: Settings
-    problems: Sequence[SettingsProblem] = ()
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line for us: whose, where, what was understood of it.
-
-    Attributes:
-        prefix: what this person puts before a command here: ``!toggle `` or nothing.
-        sent_ms: when, by the event's own clock, in milliseconds since the epoch.
-        arrival: its place in the order of arrival.
-    """
-
-    anchor: Anchor
-    requester: Requester
-    parsed: Command | Misunderstood
-    prefix: str
-    sent_ms: int
-    arrival: int = 0
 
 
 class Ledger(Protocol):
@@ -508,75 +480,4 @@ class Asked:
         problems = (*self._in_force.problems, *cautions(self._settings), *self._answers._cautions())
         return render.check(
             render.CheckView(self.line.requester, version, seconds, rights, device, fingerprint, trust, problems)
-        )
-
-
-class Turns:
-    """Lets a few questions of each person reach the cluster at a time, so that nobody waits for another's flood."""
-
-    def __init__(self) -> None:
-        self._places: dict[str, asyncio.Semaphore] = {}
-        self._asking: Counter[str] = Counter()
-
-    @asynccontextmanager
-    async def of(self, user: str) -> AsyncIterator[None]:
-        places = self._places.setdefault(user, asyncio.Semaphore(QUESTIONS))
-        self._asking[user] += 1
-        try:
-            async with places:
-                yield
-        finally:
-            self._asking[user] -= 1
-            if not self._asking[user]:
-                del self._asking[user], self._places[user]
-
-
-class Late:
-    """What came too late to be run, of one room: said once, together, when no more of it comes for a moment."""
-
-    def __init__(self) -> None:
-        self._rooms: dict[str, _Together] = {}
-
-    async def tell(self, line: Line, maximum_age: float, reply: ProgressMessage) -> None:
-        """Say that `line` is not run; returns when that is said."""
-        room = line.requester.room
-        together = self._rooms.get(room)
-        if together is None:
-            together = self._rooms[room] = _Together()
-            together.lines.append(line)
-            reply.hush()
-            try:
-                await together.quiet()
-            finally:
-                del self._rooms[room]
-            try:
-                await reply.finish(together.words(maximum_age))
-            finally:
-                together.said.set()
-        else:
-            reply.hush()
-            together.lines.append(line)
-            await together.said.wait()
-
-
-class _Together:
-    def __init__(self) -> None:
-        self.lines: list[Line] = []
-        self.said = asyncio.Event()
-
-    async def quiet(self) -> None:
-        count = 0
-        while count < len(self.lines):
-            count = len(self.lines)
-            await asyncio.sleep(TOGETHER)
-
-    def words(self, maximum_age: float) -> str:
-        first = self.lines[0]
-        if len(self.lines) == 1:
-            return render.too_old(maximum_age, time.time() - first.sent_ms / 1000)
-        oldest = min(line.sent_ms for line in self.lines)
-        return render.all_too_old(
-            maximum_age,
-            time.time() - oldest / 1000,
-            [(line.requester.user, line.parsed) for line in self.lines if isinstance(line.parsed, Command)],
         )

@@ -19,12 +19,13 @@ from ruamel.yaml.error import YAMLError
 
 from .access import AccessPolicy
 from .account import Account
-from .answers import Answers, InForce
+from .answers import Answers
 from .commands import Commands, Parts
 from .config import Config, yaml_problem
 from .connection import Connection
 from .errors import SettingsError, SettingsProblem, summary
 from .gaps import Gaps
+from .lines import InForce
 from .membership import Membership, autojoin_caution
 from .migrations import upgrade_table
 from .outbox import Outbox

@@ -20,10 +20,11 @@ from mautrix.types import DeviceLists, EncryptedEvent, EventID, EventType
 
 from . import render
 from .access import ACCEPTED, AccessPolicy, said
-from .answers import Answers, Asked, InForce, Line
+from .answers import Answers, Asked
 from .grammar import Fault, Misunderstood, parse, strip_prefix
 from .inbox import Inbox
 from .intake import MOST, Intake, Run
+from .lines import InForce, Line
 from .models import AuditEntry, Command, Requester, Trust, Verb
 from .outbox import Outbox
 from .progress import Anchor, ProgressMessage

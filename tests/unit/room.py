@@ -12,10 +12,11 @@ from mautrix.types import EventID
 from mautrix.util.async_db import Database
 
 from toggle_plugin.access import said
-from toggle_plugin.answers import Answers, Asked, InForce, Line
+from toggle_plugin.answers import Answers, Asked
 from toggle_plugin.commands import Commands, Parts
 from toggle_plugin.errors import SettingsProblem
 from toggle_plugin.grammar import parse
+from toggle_plugin.lines import InForce, Line
 from toggle_plugin.models import Requester, Trust
 from toggle_plugin.outbox import Outbox
 from toggle_plugin.progress import Anchor, ProgressMessage

@@ -29,6 +29,7 @@ ROWS = (
     {"bot", "connection"},
     {
         *("commands", "answers", "sync", "inbox", "trust", "progress", "outbox", "rooms", "told"),
+        *("late", "lines", "turns"),
         *(
             "strangers",
             "config",

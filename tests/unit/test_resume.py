@@ -128,7 +128,7 @@ async def test_what_was_written_and_set_back_by_somebody_else_is_not_written_aga
     await room.store.wrote(event)
     await room.restart()
     assert cluster.asked("PATCH") == []
-    assert "Somebody else (kubectl) set it to 0 meanwhile" in room.homeserver.bodies[-1]
+    assert "Somebody else set it to 0 meanwhile" in room.homeserver.bodies[-1]
     assert await room.outcomes() == [("start", str(WEB), "changed by others")]
 
 
