@@ -197,5 +197,5 @@ async def test_a_history_says_who_what_when_and_how_it_ended() -> None:
 
 
 async def test_a_history_without_anything_says_so() -> None:
-    assert await plain(listing.history("", [], 0.0)) == ["No start or stop is written down."]
-    assert await plain(listing.history("web", [], 0.0)) == ["No start or stop for **web** is written down."]
+    assert await plain(listing.history("", [], 0.0)) == ["No start, stop or restart is written down."]
+    assert await plain(listing.history("web", [], 0.0)) == ["No start, stop or restart for **web** is written down."]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -51,8 +52,10 @@ def phases(found: Sequence[tuple[str, RolloutStatus | ClusterError]]) -> Counter
 
 
 def asked(cluster: SimulatedCluster) -> Counter[str]:
-    """The last part of what was asked for, and how often."""
-    return Counter(request.path.rsplit("/", 1)[1] for request in cluster.requests)
+    """The last part of what was asked for, and how often; of autoscalers nothing."""
+    autoscalers = re.compile("horizontalpodautoscalers|scaledobjects")
+    about = [request for request in cluster.requests if not autoscalers.search(request.path + request.body)]
+    return Counter(request.path.rsplit("/", 1)[1] for request in about)
 
 
 async def test_with_the_wide_right_it_is_one_list_for_each_namespace_and_kind(

@@ -187,6 +187,7 @@ async def test_help_shows_what_this_person_may_do_to_which_targets() -> None:
         "Here you can write:\n\n"
         "● `!toggle start NAME` or `!toggle on NAME`: turn **web** or **db** on and follow it until it is up\n"
         "● `!toggle stop NAME` or `!toggle off NAME`: turn **web** or **db** off\n"
+        "● `!toggle restart NAME`: replace all pods of **web** or **db** by new ones and follow that\n"
         "● `!toggle status` or `!toggle status NAME`: how **web** or **db** stands\n"
         "● `!toggle history` or `!toggle history NAME`: who turned **web** or **db** on or off, and when\n"
         "● `!toggle help`: this text\n"
@@ -199,6 +200,7 @@ async def test_help_without_a_prefix_and_with_a_single_target_is_short() -> None
         "Here you can write:\n\n"
         "● `start` or `on`: turn **web** on and follow it until it is up\n"
         "● `stop` or `off`: turn **web** off\n"
+        "● `restart`: replace all pods of **web** by new ones and follow that\n"
         "● `status`: how **web** stands\n"
         "● `history`: who turned **web** on or off, and when\n"
         "● `help`: this text\n"
@@ -216,7 +218,10 @@ async def test_help_of_a_viewer_shows_nothing_that_changes_anything() -> None:
 
 # Misunderstandings
 
-KNOWN = "I know **start**, **stop**, **status**, **history**, **help** and **check**; `!toggle help` says more."
+KNOWN = (
+    "I know **start**, **stop**, **restart**, **status**, **history**, **help** and **check**; "
+    "`!toggle help` says more."
+)
 
 
 @pytest.mark.parametrize(
