@@ -266,13 +266,12 @@ async def test_without_an_answer_about_autoscalers_a_status_says_less(
     assert (await room.say("status web")).startswith("⚪ **web** is off")
 
 
-async def test_a_stop_that_keda_undoes_says_so_and_then_that_it_was_undone(
-    room: Room, cluster: SimulatedCluster
-) -> None:
+async def test_a_stop_that_keda_undoes_says_so(room: Room, cluster: SimulatedCluster) -> None:
     cluster.add_scaled_object("games", "web", 1, 3)
     await reached(available(cluster, 1))
     answer = await room.say("stop web")
-    assert "Somebody else (KEDA) set it to 1 meanwhile, so I stopped following." in answer
+    # Of a count that was 0, the cluster does not tell who scales it up.
+    assert "Somebody else set it to 1 meanwhile, so I stopped following." in answer
     assert "ScaledObject web starts it again; set its annotation autoscaling.keda.sh/paused to true" in answer
 
 
@@ -332,6 +331,14 @@ async def test_a_stop_that_is_put_back_while_it_is_followed_names_who_did(
     assert "Somebody else (Argo CD) set it to 1 meanwhile" in room.homeserver.bodies[-1]
 
 
+async def test_an_autoscaler_that_changes_the_count_meanwhile_is_named(room: Room, cluster: SimulatedCluster) -> None:
+    cluster.behave("games", "web", step=0.3)
+    cluster.add_autoscaler("games", "web", 2, 5)
+    cluster.change("games", "web", {"replicas": 1}, manager="helm")
+    answer = await room.say("start web")
+    assert "Somebody else (a HorizontalPodAutoscaler) set it to 2 meanwhile, so I stopped following." in answer
+
+
 @pytest.mark.parametrize(("verb", "stayed", "replicas"), [("stop", "off", 1), ("start", "on", 0)])
 async def test_what_is_put_back_after_it_was_done_is_told_and_written_down(
     room: Room, cluster: SimulatedCluster, verb: str, stayed: str, replicas: int
@@ -339,7 +346,7 @@ async def test_what_is_put_back_after_it_was_done_is_told_and_written_down(
     await running(cluster, replicas)
     done = await room.say(f"{verb} web")
     assert re.search(r", after \d+\.\d s\.$", done)
-    cluster.scale("games", "web", replicas, manager="kustomize-controller")
+    cluster.change("games", "web", {"replicas": replicas}, manager="kustomize-controller")
     await reached(lambda: not room.answers._lasting._watching)
     call = room.homeserver.contents[-1]
     assert re.fullmatch(
