@@ -13,12 +13,14 @@ from .api_failures import deleted, refusal_of, refused
 from .api_objects import newer
 from .api_requests import Request
 from .api_transport import Again, Transport, failure_text, json_object
-from .errors import ClusterError, TimedOut, Unavailable, Unreachable
+from .errors import ClusterError, Forbidden, TimedOut, Unavailable, Unreachable
 from .models import Workload
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 SETTLED_WATCH = 5.0
 """Seconds after which a stream was a good one."""
+NO_ROLES_YET = 30.0
+"""Seconds for which a right that was there counts on: an API server that has just begun knows no roles for a while."""
 
 
 class Watch:
@@ -47,22 +49,26 @@ class Watch:
         """The object as it is now, then each newer state, for as long as the caller iterates."""
         seen = ""
         failures = 0
+        refused_since = None
         while True:
             began, asked_for = _now(), 0.0
             try:
                 async with aclosing(self._once()) as states:
                     async for workload in states:
+                        refused_since = None
                         if not seen or newer(workload.resource_version, seen):
                             seen = workload.resource_version
                             yield workload
             except Again as again:
                 asked_for = again.asked_for
                 self._log.info("watch interrupted %s", failure_text(self._watch, again.error))
-            except (TimedOut, Unavailable, Unreachable) as error:
-                self._log.info("watch interrupted %s", failure_text(self._watch, error))
             except ClusterError as error:
-                self._log.warning("watch ended %s", failure_text(self._watch, error))
-                raise
+                if isinstance(error, Forbidden):
+                    refused_since = refused_since or _now()
+                if not _passes(error, was_allowed=bool(seen), refused_for=_now() - (refused_since or _now())):
+                    self._log.warning("watch ended %s", failure_text(self._watch, error))
+                    raise
+                self._log.info("watch interrupted %s", failure_text(self._watch, error))
             failures = 0 if _now() - began >= SETTLED_WATCH else failures + 1
             await asyncio.sleep(max(pause(failures), asked_for))
 
@@ -92,6 +98,13 @@ class Watch:
         if kind == "ERROR":
             raise refused(refusal_of(event["object"]), self._watch.asked, self._transport.server)
         return event["object"] if kind in ("ADDED", "MODIFIED") else None
+
+
+def _passes(error: ClusterError, *, was_allowed: bool, refused_for: float) -> bool:
+    """Whether waiting may mend a failure."""
+    if isinstance(error, Forbidden):
+        return was_allowed and refused_for < NO_ROLES_YET
+    return isinstance(error, (TimedOut, Unavailable, Unreachable))
 
 
 def pause(failures: int) -> float:

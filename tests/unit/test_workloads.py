@@ -717,6 +717,30 @@ async def test_a_watch_that_is_not_allowed_ends(api: KubernetesWorkloads, cluste
             await first(states, anything)
 
 
+async def test_a_right_that_a_new_server_does_not_know_yet_is_waited_for(
+    api: KubernetesWorkloads, cluster: SimulatedCluster, impatient: None
+) -> None:
+    async with aclosing(api.watch(WEB)) as states:
+        await first(states, anything)
+        fault = cluster.fail(method="GET", path="deployments", times=2, status=403)
+        cluster.cut_watches()
+        cluster.scale("demo", "web", 1)
+        await first(states, lambda web: web.available == 1)
+    assert fault.struck == 2
+
+
+async def test_a_right_that_is_gone_for_good_ends_the_watch(
+    api: KubernetesWorkloads, cluster: SimulatedCluster, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_watch, "NO_ROLES_YET", 0.1)
+    async with aclosing(api.watch(WEB)) as states:
+        await first(states, anything)
+        cluster.deny("watch", "deployments")
+        cluster.cut_watches()
+        with pytest.raises(Forbidden):
+            await first(states, nothing)
+
+
 async def test_a_deletion_before_the_first_look_is_noticed(api: KubernetesWorkloads, cluster: SimulatedCluster) -> None:
     cluster.fail(path=r"/deployments/web$", delay=1.0)
     async with aclosing(api.watch(WEB)) as states:
