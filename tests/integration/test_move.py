@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.provisioning import Release
-from tests.integration.test_provisioner import account, assert_answers
+from tests.integration.provisioner.outcome import account, assert_answers
+from tests.integration.provisioner.release import Release
 from tests.stack.cluster import SimulatedCluster
 from tests.stack.maubot import Maubot
 from tests.stack.postgres import Postgres
