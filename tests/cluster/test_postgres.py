@@ -70,6 +70,7 @@ async def test_by_an_existing_secret_and_a_minute_late(release: Release, own: No
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "the-database"}, "stringData": {"uri": url}}
     await release.namespace.apply(secret)
     values["maubot"]["database"] = {"existingSecret": "the-database", "existingSecretKey": "uri"}
+    values["networkPolicy"] = {"database": {"port": urlsplit(url).port}}
 
     await release.install(values, wait=False)
     await release.namespace.until("maubot to wait for its database", lambda: waiting(release), 120)

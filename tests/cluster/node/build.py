@@ -13,19 +13,23 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 SOURCE = Path(__file__).parent
 PROBE = "./probe"
+POLICIES = "./policies"
 VERSION_PACKAGE = "k8s.io/component-base/version"
 KUBERNETES = "k8s.io/kubernetes"
 KWOK = "sigs.k8s.io/kwok"
-STAGES = ("stage/pod/fast/pod-*.yaml", "stage/node/fast/node-*.yaml", "stage/node/heartbeat/node-*.yaml")
+GATEWAY_API = "sigs.k8s.io/gateway-api"
+STAGES = tuple(f"kustomize/stage/{name}-*.yaml" for name in ("pod/fast/pod", "node/fast/node", "node/heartbeat/node"))
+HTTP_ROUTES = "gateway.networking.k8s.io_httproutes.yaml"
 PROGRAM_NAMES = {"go.etcd.io/etcd/server/v3": "etcd"}
 """Where the last part of a package's path does not say what it is."""
-LAYOUT = "1"
+LAYOUT = "2"
 """Of the directory that is built; another one is another directory."""
 
 
@@ -35,7 +39,7 @@ class BuildFailed(Exception):
 
 @dataclass(frozen=True)
 class Programs:
-    """The directory of what was built: programs in bin/, kwok's stages in stages/, a root file system in probe/."""
+    """The directory of what was built: bin/, kwok's stages/, the Gateway API's crds/, a root file system in probe/."""
 
     directory: Path
 
@@ -51,6 +55,11 @@ class Programs:
         return sorted((self.directory / "stages").iterdir())
 
     @property
+    def http_routes(self) -> Path:
+        """The CRD of the Gateway API's HTTPRoutes."""
+        return self.directory / "crds" / HTTP_ROUTES
+
+    @property
     def probe(self) -> Path:
         return self.directory / "probe"
 
@@ -64,7 +73,7 @@ def programs() -> Programs:
 def fingerprint() -> str:
     """Of everything that the programs are made from, but for Go itself."""
     digest = hashlib.sha256(LAYOUT.encode())
-    for file in ("go.mod", "go.sum", "probe/main.go"):
+    for file in ("go.mod", "go.sum", "probe/main.go", "policies/main.go"):
         digest.update(hashlib.sha256((SOURCE / file).read_bytes()).digest())
     return digest.hexdigest()[:16]
 
@@ -100,8 +109,10 @@ def _build(into: Programs) -> None:
     flags = _linker_flags(_version(module, KUBERNETES))
     for package in sorted(tool["Path"] for tool in module["Tool"]):
         _build_program(package, into[PROGRAM_NAMES.get(package, package.rsplit("/", 1)[1])], flags)
+    _build_program(POLICIES, into["policies"], "-s -w")
     _build_program(PROBE, str(into.probe / "probe"), "-s -w")
-    _copy_stages(into.directory / "stages")
+    _copy(KWOK, STAGES, into.directory / "stages")
+    _copy(GATEWAY_API, (f"config/crd/standard/{HTTP_ROUTES}",), into.directory / "crds")
 
 
 def _read_module() -> dict[str, Any]:
@@ -138,12 +149,12 @@ def _build_program(package: str, target: str, linker_flags: str) -> None:
     _say(f"built {Path(target).name} in {time.monotonic() - begun:.0f} s")
 
 
-def _copy_stages(directory: Path) -> None:
-    kustomize = Path(_go("list", "-m", "-f", "{{.Dir}}", KWOK).strip()) / "kustomize"
+def _copy(module: str, patterns: Sequence[str], directory: Path) -> None:
+    """Copy the files of a module that these patterns name; Go compares the module with go.sum."""
+    source = Path(json.loads(_go("mod", "download", "-json", module))["Dir"])
     directory.mkdir()
-    for pattern in STAGES:
-        for file in kustomize.glob(pattern):
-            shutil.copyfile(file, directory / file.name)
+    for file in (file for pattern in patterns for file in source.glob(pattern)):
+        shutil.copyfile(file, directory / file.name)
 
 
 def _go(*arguments: str, directory: Path = SOURCE) -> str:

@@ -11,6 +11,8 @@ from .layout import ADDRESS, API_PORT, NAME, PODS, SERVICES, Layout, api_url
 ETCD = "http://127.0.0.1:2379"
 ETCD_PEERS = "http://127.0.0.1:2380"
 KWOK = "127.0.0.1:10247"
+POLICY_QUEUE = "100"
+"""Of the kernel: the one that kube-network-policies listens to, if nobody says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ def components(layout: Layout, programs: Programs) -> Mapping[str, Component]:
         ),
         "kubelet": _kubelet(layout, programs),
         "proxy": _proxy(layout, programs),
+        "policies": _policies(layout, programs),
         "kwok": _kwok(layout, programs),
     }
 
@@ -114,6 +117,14 @@ def _proxy(layout: Layout, programs: Programs) -> Component:
         *("--healthz-bind-address", "127.0.0.1:10256"),
     )
     return Component(command, "http://127.0.0.1:10256/livez")
+
+
+def _policies(layout: Layout, programs: Programs) -> Component:
+    """It is ready once the kernel has somebody to ask."""
+    return Component(
+        (programs["policies"], str(layout.kubeconfig), NAME),
+        ("grep", "--quiet", f"^ *{POLICY_QUEUE} ", "/proc/net/netfilter/nfnetlink_queue"),
+    )
 
 
 def _kwok(layout: Layout, programs: Programs) -> Component:

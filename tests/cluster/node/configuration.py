@@ -16,7 +16,7 @@ from tests.stack.cluster.certificates import (
 )
 
 from .credentials import write_kubeconfig
-from .layout import ADDRESS, API_SERVICE, PODS, Layout, api_url
+from .layout import ADDRESS, API_SERVICE, PODS, PODS_BRIDGE, Layout, api_url
 
 USERS: Mapping[str, tuple[str, str]] = {
     "admin": ("admin", "system:masters"),
@@ -79,7 +79,7 @@ def _pod_network(layout: Layout) -> Mapping[str, object]:
         "ranges": [[{"subnet": PODS}]],
         "routes": [{"dst": "0.0.0.0/0"}],
     }
-    bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "hairpinMode": True, "ipam": addresses}
+    bridge = {"type": "bridge", "bridge": PODS_BRIDGE, "isGateway": True, "hairpinMode": True, "ipam": addresses}
     return {
         "cniVersion": "1.0.0",
         "name": layout.name,
@@ -136,8 +136,6 @@ state = "{run}/containerd-state"
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
       Root = "{run}/runc"
-[plugins."io.containerd.nri.v1.nri"]
-  disable = true
 [plugins."io.containerd.internal.v1.opt"]
   path = "{run}/containerd-opt"
 """

@@ -14,6 +14,7 @@ ADDRESS = "10.250.0.1"
 """The node's, inside its namespace. A server that pods must reach is started inside and listens here."""
 API_PORT = 6443
 PODS = "10.88.0.0/24"
+PODS_BRIDGE = "cni0"
 SERVICES = "10.0.0.0/24"
 API_SERVICE = "10.0.0.1"
 PROBE_IMAGE = "maubot-k8s-toggle.test/probe:1"

@@ -14,10 +14,10 @@ from tests.stack.processes import ChildProcess, last_lines
 
 from .build import Programs
 from .command import CommandFailed, run
-from .components import Component, components
+from .components import POLICY_QUEUE, Component, components
 from .configuration import PAUSE_IMAGE, write_configuration
 from .image import write_archive
-from .layout import ADDRESS, NAME, PROBE_IMAGE, Layout
+from .layout import ADDRESS, NAME, PODS_BRIDGE, PROBE_IMAGE, Layout
 from .remains import end_containers, make_control_groups, remove
 
 READY_SECONDS = 90.0
@@ -29,12 +29,12 @@ LAST_GRACE_SECONDS = 3.0
 """Nobody needs their files afterwards."""
 PROBE_CONFIG: Mapping[str, object] = {"Entrypoint": ["/probe"], "User": "65535:65535"}
 IMAGES_NAMESPACE = "k8s.io"
-BEFORE_CONTAINERS = ("kwok", "kubelet", "proxy", "dns", "scheduler", "controllers")
+BEFORE_CONTAINERS = ("kwok", "kubelet", "policies", "proxy", "dns", "scheduler", "controllers")
 AFTER_CONTAINERS = ("containerd", "apiserver", "etcd")
 
 
-SHARED_DIRECTORIES = ("/run/containerd", "/var/lib/cni", "/var/log/containers")
-"""Where containerd's shims, the network plugins and the kubelet write, whatever they are told."""
+SHARED_DIRECTORIES = ("/run/containerd", "/run/nri", "/var/lib/cni", "/var/log/containers")
+"""Where containerd, its shims, the network plugins and the kubelet write, whatever they are told."""
 
 
 class NodeFailed(Exception):
@@ -61,7 +61,7 @@ class Node:
         await self._make_private()
         await self._make_network()
         await together(self._control_plane(), self._containers())
-        await together(*(self.start(name) for name in ("kubelet", "proxy", "dns", "kwok")))
+        await together(*(self.start(name) for name in ("kubelet", "proxy", "policies", "dns", "kwok")))
         await self._kubectl("wait", "--for=create", f"node/{NAME}", f"--timeout={READY_SECONDS}s")
         await self._kubectl("wait", "--for=condition=Ready", f"node/{NAME}", f"--timeout={READY_SECONDS}s")
 
@@ -127,6 +127,18 @@ class Node:
         ):
             await run(("ip", *command.split()))
         await asyncio.to_thread(Path("/proc/sys/net/ipv4/ip_forward").write_text, "1")
+        await self._ask_for_policies()
+
+    async def _ask_for_policies(self) -> None:
+        """Have the kernel ask about each new connection of a pod, after a Service's address was replaced.
+
+        What the node itself connects to is let through. By xtables, because some kernels lack nftables' own `queue`;
+        the component makes rules with that too, and complains in its log of such a kernel.
+        """
+        for chain in ("INPUT", "FORWARD"):
+            new = f"--append {chain} --in-interface {PODS_BRIDGE} --match conntrack --ctstate NEW"
+            queue = f"--jump NFQUEUE --queue-num {POLICY_QUEUE} --queue-bypass"
+            await run(("iptables", "--table", "mangle", *new.split(), *queue.split()))
 
     async def _control_plane(self) -> None:
         await self.start("etcd")
