@@ -95,9 +95,9 @@ async def pod_of(release: Release, component: str) -> dict[str, Any] | None:
     return pods[0] if len(pods) == 1 else None
 
 
-def container_id(pod: Mapping[str, Any] | None) -> str:
-    """Of the pod's running container; empty if it does not run."""
-    statuses = pod["status"].get("containerStatuses", []) if pod else []
+def container_id(pod: Mapping[str, Any] | None, kind: str = "containerStatuses") -> str:
+    """Of the pod's running container; empty if it does not run. `kind`: initContainerStatuses for one of those."""
+    statuses = pod["status"].get(kind, []) if pod else []
     running = [status for status in statuses if "running" in status["state"]]
     return str(running[0]["containerID"].rpartition("/")[2]) if running else ""
 
@@ -119,6 +119,16 @@ def kill_processes(cluster: Cluster, container: str) -> int:
                 os.kill(int(directory.name), signal.SIGKILL)
                 killed += 1
     return killed
+
+
+async def runs_of(release: Release) -> dict[str, Run]:
+    """By component; one that has no pod, or another one too, is left out."""
+    found = {}
+    for component in ("maubot", "provisioner"):
+        if pod := await pod_of(release, component):
+            counts = [status["restartCount"] for status in pod["status"].get("containerStatuses", [])]
+            found[component] = Run(pod["metadata"]["uid"], sum(counts))
+    return found
 
 
 class Healthy:
@@ -179,17 +189,9 @@ class Healthy:
         """How often the workload's spec was changed."""
         return int((await self.release.workloads.get("deployment", "web"))["metadata"]["generation"])
 
-    async def runs(self) -> dict[str, Run]:
-        found = {}
-        for component in ("maubot", "provisioner"):
-            if pod := await pod_of(self.release, component):
-                counts = [status["restartCount"] for status in pod["status"].get("containerStatuses", [])]
-                found[component] = Run(pod["metadata"]["uid"], sum(counts))
-        return found
-
     async def changed(self, before: Mapping[str, Run]) -> dict[str, str]:
         """What happened to which component."""
-        now = await self.runs()
+        now = await runs_of(self.release)
         happened = {name: now[name].since(run) if name in now else "gone" for name, run in before.items()}
         return {name: what for name, what in happened.items() if what}
 
@@ -212,7 +214,7 @@ class Healthy:
         once, of the pods only `components` were restarted or replaced, and the bot is who it was.
         """
         await self.off()
-        who, runs, generation = await identity(self.release), await self.runs(), await self.generation()
+        who, runs, generation = await identity(self.release), await runs_of(self.release), await self.generation()
         yield
         await self.answered()
         await self.says_stop()

@@ -26,6 +26,7 @@ from .recovery import (
     kill,
     kill_processes,
     pod_of,
+    runs_of,
     values,
 )
 from .release import CLAIM, FULLNAME, PackageIndex, Release
@@ -195,7 +196,7 @@ async def scale_maubot(release: Release, replicas: int) -> None:
 async def test_the_keys_are_wiped(healthy: Healthy) -> None:
     """Others go on encrypting for the old keys, so only a new device can be spoken to; the identity signs it."""
     await healthy.off()
-    release, before, runs = healthy.release, await identity(healthy.release), await healthy.runs()
+    release, before, runs = healthy.release, await identity(healthy.release), await runs_of(healthy.release)
     await scale_maubot(release, 0)
     wipe_keys(release)
     healthy.alice.keep_keys()  # as clients do towards a device that never had them
@@ -222,7 +223,7 @@ def another_device(release: Release, device: str) -> Callable[[], Awaitable[bool
 
 
 async def test_the_provisioner_is_killed_at_any_moments_of_its_first_run(new: Release) -> None:
-    """Every single one of its steps is killed in tests/integration/test_provisioner.py; here it is really a container.
+    """Every single one of its steps is killed in tests/integration/provisioner; here it is really a container.
 
     maubot tells the recovery key once: it is lost with a provisioner that is killed while it is told, which it says.
     """
@@ -237,7 +238,7 @@ async def test_the_provisioner_is_killed_at_any_moments_of_its_first_run(new: Re
     log = await new.namespace.logs(f"deployment/{FULLNAME}-provisioner")
     assert bool(who.recovery_key) != ("its recovery key is not known here" in log), log
     healthy = await Healthy.meet(new)
-    runs = await healthy.runs()
+    runs = await runs_of(healthy.release)
     assert (runs["maubot"].restarts, runs["provisioner"].restarts) == (0, KILLS)
     async with healthy.trouble():
         await healthy.say("start", "is running")
