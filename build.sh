@@ -5,6 +5,8 @@ set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 VENVS=${TOGGLE_VENVS:-$ROOT/.venv}
+# Else each Synapse that a test starts would compile its modules again, for five seconds.
+unset PYTHONDONTWRITEBYTECODE
 # python-olm has wheels for no newer Python than 3.12.
 PYTHON_VERSIONS=(3.12 3.11 3.10)
 LOCKS=(tools runtime plugin stack dev synapse chart helm)
@@ -433,7 +435,7 @@ usage: ./build.sh SUB-COMMAND
   chart               make dist/*.tgz, the Helm chart with the plugin in it, and print its checksum and path
   test [ARGS]         lint, make the plugin, run all tests; with ARGS only what pytest selects by them
   test --soak [ARGS]  the long tests: kill -9 under load, an idle hour, a stranger's flood; prints their figures
-  cluster COMMAND     a real one-node Kubernetes: up, down, kubectl ARGS, exec COMMAND, test [--all] [ARGS]; needs root and Go
+  cluster COMMAND     a real one-node Kubernetes: build, up, down, kubectl ARGS, exec COMMAND, test [--all] [ARGS]; needs root and Go
   demo [ARGS]         chat with the bot in this terminal (--script 'status; start', --break image, --kubeconfig FILE)
   lint                ruff, mypy and shellcheck: say what is wrong
   format              ruff: mend what can be mended

@@ -56,14 +56,51 @@ def test_it_works_from_any_directory(checkout: Checkout, tmp_path: Path) -> None
     assert not list(elsewhere.iterdir())
 
 
-def test_ci_runs_the_tests_without_arguments_and_input(tmp_path: Path) -> None:
-    (tmp_path / ".ci").mkdir()
-    shutil.copy2(REPOSITORY / ".ci/run", tmp_path / ".ci/run")
-    stub = tmp_path / "build.sh"
-    stub.write_text('#!/bin/bash\necho "$# $1 [$(cat)]"\nexit 7\n')
+CI_STUB = """\
+#!/bin/bash
+here=$(dirname "$0")
+echo "$* [$(cat)]" >>"$here/calls"
+case $* in
+    test) until [[ -e $here/building ]]; do sleep 0.02; done; %s ;;
+    "cluster build") echo $$ >"$here/building"; %s ;;
+esac
+"""
+"""A build.sh whose tests begin when the build of the cluster has begun, and what both do then."""
+
+
+def run_ci(root: Path, test: str, build: str) -> subprocess.CompletedProcess[str]:
+    """.ci/run beside a build.sh that only plays."""
+    (root / ".ci").mkdir()
+    shutil.copy2(REPOSITORY / ".ci/run", root / ".ci/run")
+    stub = root / "build.sh"
+    stub.write_text(CI_STUB % (test, build))
     stub.chmod(0o755)
-    done = subprocess.run([tmp_path / ".ci/run"], input="x", capture_output=True, text=True, timeout=30, check=False)
-    assert (done.returncode, done.stdout) == (7, "1 test []\n")
+    return subprocess.run([root / ".ci/run"], input="x", capture_output=True, text=True, timeout=30, check=False)
+
+
+def calls(root: Path) -> list[str]:
+    """What .ci/run called; the first two are side by side."""
+    first, second, *others = (root / "calls").read_text().splitlines()
+    return [*sorted((first, second)), *others]
+
+
+def test_ci_runs_the_tests_without_arguments_and_input_and_builds_the_cluster_beside_them(tmp_path: Path) -> None:
+    done = run_ci(tmp_path, "echo tested", "echo built")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "tested\n", "")
+    assert calls(tmp_path) == ["cluster build []", "test []", "cluster test []"]
+
+
+def test_ci_ends_the_build_when_the_tests_fail(tmp_path: Path) -> None:
+    done = run_ci(tmp_path, "exit 7", "exec sleep 60")
+    assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
+    assert calls(tmp_path) == ["cluster build []", "test []"]
+    assert not Path("/proc", (tmp_path / "building").read_text().strip()).exists()
+
+
+def test_ci_shows_what_a_build_said_that_failed(tmp_path: Path) -> None:
+    done = run_ci(tmp_path, "echo tested", "echo compiling; echo broken >&2; exit 3")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "tested\n", "compiling\nbroken\n")
+    assert calls(tmp_path) == ["cluster build []", "test []"]
 
 
 @pytest.mark.parametrize(

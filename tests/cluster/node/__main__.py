@@ -38,6 +38,8 @@ TESTS_OF_THE_NODE = (
     f"{CONTRACT}/test_trouble.py",
 )
 """They say nothing about another cluster, or do to it what only the node can bear."""
+TERMINATED = 128 + signal.SIGTERM
+"""The exit status of what SIGTERM ended, as shells count."""
 SELECTING = ("-m", "-k", TESTS, CONTRACT)
 """A run of the tests that has one of these has chosen for itself."""
 
@@ -108,7 +110,9 @@ def check_machine(layout: Layout) -> None:
 
 def run_build(layout: Layout, arguments: Sequence[str]) -> int:
     expect(arguments, 0)
-    build()
+    if not is_other_cluster():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that what is unfinished is removed
+        build()
     return 0
 
 
