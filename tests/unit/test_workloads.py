@@ -686,7 +686,7 @@ async def test_a_watch_of_a_deleted_workload_ends(api: KubernetesWorkloads, clus
         follow = asyncio.ensure_future(first(states, nothing))
         await until(lambda: cluster.open_watches == 1)
         cluster.delete("demo", "web")
-        with pytest.raises(NotFound, match=r"^There is no Deployment web in namespace demo; "):
+        with pytest.raises(NotFound, match=r"^Somebody deleted Deployment demo/web meanwhile\."):
             await follow
 
 
