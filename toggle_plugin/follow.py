@@ -164,6 +164,8 @@ class Follower:
         self._ready_since: float | None = None
         self._stuck_since: float | None = None
         self._was_stuck = False
+        self._relieved = False
+        """Whether the last look was the first to find nothing in the way of what was stuck."""
         self._last_look: tuple[RolloutStatus, RolloutStatus] | None = None
         """At the last look at the pods: what the workload alone said, and what it was with them."""
         self._alarmed = False
@@ -243,11 +245,19 @@ class Follower:
         due = time.monotonic() - self._looked >= LOOK_EVERY
         if status.phase is Phase.RUNNING or not (due or status.phase is Phase.OFF):
             return self._keeping_reason(status)
-        self._looked = time.monotonic()
-        looked = await self._diagnosis.of(workload)
+        looked = self._believed(await self._diagnosis.of(workload))
+        self._looked = time.monotonic()  # from its end: an API server that is slow is not asked more often
         if looked.phase is not Phase.RUNNING:
             self._ready_since = None
         self._last_look = status, looked
+        return looked
+
+    def _believed(self, looked: RolloutStatus) -> RolloutStatus:
+        """What was stuck is so until two looks find nothing: between two crashes nothing is wrong for a moment."""
+        first = self._stuck_since is not None and looked.phase is Phase.STARTING and not self._relieved
+        self._relieved = first
+        if first and self.status is not None:
+            return replace(looked, phase=self.status.phase, reason=self.status.reason)
         return looked
 
     def _keeping_reason(self, status: RolloutStatus) -> RolloutStatus:
