@@ -190,8 +190,7 @@ async def test_with_two_targets_a_start_asks_which(stack: Stack, alice: ChatClie
     reply = await ask(alice, room, "start")
     assert "`start web` or `start db`" in reply.body
     every = await ask(alice, room, "status all")
-    assert "**web** is off" in every.body
-    assert "**db** is off" in every.body
+    assert "**2 off**: web, db" in every.body
     running = await told(alice, room, "start db", "is running (desired 2, ready 2, available 2)")
     assert "**db**" in running.body
     assert stack.cluster.replicas("Deployment", "demo", "web") == 0
