@@ -254,7 +254,7 @@ class _Reader:
 
     def groups(self, raw: Mapping[str, Any], targets: Collection[str]) -> Mapping[str, Group]:
         """The groups whose targets are all in `targets`; one that has a mistake of its own was reported already."""
-        named = raw.get("targets") or {}
+        named = {} if raw.get("targets") is None else raw["targets"]
         if not isinstance(named, Mapping):
             return NO_GROUPS  # of what, is not known
         names = [name for name in named if isinstance(name, str)]
