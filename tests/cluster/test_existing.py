@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 import yaml
 
@@ -60,6 +61,15 @@ class ByHand:
             _deployment(),
         )
         await self.namespace.rolled_out(f"deployment/{MAUBOT}", 120)
+        # kube-proxy hears of a ready pod a moment after everybody else.
+        await self.namespace.until("the Service to lead to its pod", self._is_served)
+
+    async def _is_served(self) -> bool:
+        try:
+            await self.plugins()
+        except aiohttp.ClientError:
+            return False
+        return True
 
     def _configuration(self) -> dict[str, Any]:
         settings = configuration(PORT, self._password, "sqlite:/data/maubot.db")
