@@ -13,8 +13,8 @@ BETWEEN = "; "
 def remarks(workload: Workload, autoscalers: Iterable[Autoscaler]) -> str:
     """What is worth knowing beside the state of `workload`, as sentence parts, or nothing."""
     found = [remark(autoscaler, workload.desired) for autoscaler in autoscalers]
-    if workload.paused:
-        found.append("it is paused")
+    if workload.paused and workload.replicas <= workload.updated:
+        found.append("it is paused")  # else that is why it is stuck
     if workload.deleting and not workload.desired:
         found.append("it is being deleted")  # with replicas wanted, that is what it waits for
     return BETWEEN.join(found)
@@ -28,6 +28,12 @@ def warnings(verb: Verb, workload: Workload, autoscalers: Sequence[Autoscaler]) 
     if workload.deleting:
         found.append("it is being deleted")
     return BETWEEN.join(filter(None, found))
+
+
+def suspects(autoscalers: Iterable[Autoscaler], desired: int) -> str:
+    """Who can have set `desired` replicas where the cluster does not tell who did, as sentence parts, or nothing."""
+    at_work = (autoscaler for autoscaler in autoscalers if not autoscaler.paused or autoscaler.pinned == desired)
+    return BETWEEN.join(remark(autoscaler, desired) for autoscaler in at_work)
 
 
 def undone(verb: Verb, workload: Workload) -> bool:

@@ -57,7 +57,7 @@ async def in_turn(
     def news(progress: Progress) -> None:
         report(replace(standing, now=progress, seconds=time.monotonic() - began))
 
-    with service.claimed([target.ref for target in targets], start.verb, by, arrival) as claim:
+    with service.lanes.claimed([target.ref for target in targets], start.verb, by, arrival) as claim:
         for target in targets:
             # What was done before a restart is looked at again and not written again: it may not be so any more.
             written: Callable[[int, int, bool], Awaitable[None]] = partial(record.written, target)

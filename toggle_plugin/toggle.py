@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from .aftermath import putting_back
 from .errors import ClusterError, TimedOut, Unavailable, Unreachable
 from .follow import Claim, Cluster, Diagnosis, End, Follower, Following, Report, unnoticed
+from .lanes import Lane, Lanes
 from .managers import called
 from .models import (
-    OVERTAKEN_BY,
     Autoscaler,
     Intent,
     Outcome,
@@ -31,9 +30,10 @@ from .models import (
     Workload,
     WorkloadRef,
 )
-from .other_hands import BETWEEN, remarks, warnings
+from .other_hands import BETWEEN, remarks, suspects, warnings
 from .overview import Lists, overview
-from .restart import hindrance, is_due, stamp
+from .plans import Plan, plan, restarting, resumed, warned
+from .restart import hindrance, stamp
 from .restore import Counts, LastCounts
 from .settings import Target
 from .tasks import cancelled
@@ -72,89 +72,15 @@ MOST_WATCHED = 20
 """Commands that are done and watched at a time: each takes one of the connections that the others need too."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to do about the replica count: the goal, whether it must be written, and what to say about it."""
-
-    goal: int
-    write: bool
-    note: str = ""
-
-
-@dataclass
-class _Lane:
-    """What happens to one workload: writes one after the other, and at most one follower, the newest."""
-
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    newest: Claim | None = None
-    arrival: int = 0
-    by: str = ""
-    arrivals: dict[Verb, int] = field(default_factory=dict)
-    """Of the newest command of each verb."""
-
-    def enter(self, claim: Claim, by: str) -> None:
-        if self.newest is not None:
-            self.newest.give_way(by)
-        self.newest, self.arrival, self.by = claim, claim.arrival, by
-
-    def came(self, verb: Verb, arrival: int) -> None:
-        self.arrivals[verb] = max(arrival, self.arrivals.get(verb, arrival))
-
-    def is_needless(self, verb: Verb, arrival: int) -> bool:
-        """Whether a newer command makes up for this one, as long as it is not done."""
-        return any(self.arrivals.get(newer, arrival) > arrival for newer in OVERTAKEN_BY[verb])
-
-    def leave(self, claim: Claim) -> None:
-        if self.newest is claim:
-            self.newest = None
-
-
-def resumed(intent: Intent, workload: Workload) -> Plan:
-    """What is left to do of a command whose process died: the write, unless it, or one of somebody else's, was made."""
-    return Plan(intent.after, not intent.written and workload.desired == intent.before != intent.after)
-
-
-def plan(verb: Verb, workload: Workload, wanted: int | None, remembered: int | None) -> Plan:
-    """What `verb` does to `workload`; a start never takes replicas away.
-
-    Args:
-        wanted: the target's replicas; None to restore what there was before the last stop.
-        remembered: that count, if it is known.
-    """
-    if verb is Verb.STOP:
-        return Plan(0, workload.desired != 0)
-    if wanted is None and workload.desired:
-        return Plan(workload.desired, False)
-    if wanted is None:
-        return Plan(remembered or 1, True, "" if remembered else "how many replicas it had is not known, so it gets 1")
-    if workload.desired > wanted:
-        return Plan(
-            workload.desired, False, f"it has {workload.desired} replicas, more than the {wanted} set, and keeps them"
-        )
-    return Plan(wanted, workload.desired < wanted)
-
-
-def warned(decided: Plan, owner: str) -> Plan:
-    """`decided`, with a warning where the workload's owner sets its replicas and will undo the write."""
-    if not decided.write or not owner:
-        return decided
-    warning = f"it belongs to {owner}, which may set its replicas back; better make that the target"
-    return replace(decided, note=f"{decided.note}; {warning}" if decided.note else warning)
-
-
-def restarting(workload: Workload, stamp: str, intent: Intent | None) -> Plan:
-    """What a restart does to `workload`; `intent` is what was written down of it before the process died."""
-    if intent is not None and intent.written:
-        return Plan(intent.after, False)
-    return Plan(workload.desired, is_due(workload, stamp, repeated=intent is not None))
-
-
 class ToggleService:
     """Starts, stops, restarts and looks at workloads.
 
     Args:
         connect: makes, or returns, the connection to the cluster; raises `NotConfigured`.
         rollout_timeout: how many seconds a roll-out is followed; asked each time, for the settings may change.
+
+    Attributes:
+        lanes: who is at work on which workload.
     """
 
     def __init__(
@@ -168,7 +94,7 @@ class ToggleService:
         self._counts = LastCounts(counts, log)
         self._rollout_timeout = rollout_timeout
         self._log = log
-        self._lanes: dict[WorkloadRef, _Lane] = {}
+        self.lanes = Lanes()
         self._watched = 0
 
     async def status(self, target: Target) -> RolloutStatus:
@@ -228,30 +154,8 @@ class ToggleService:
             said_at: when the command was given, in seconds since the epoch, by the clock of whoever gave it. A restart
                 is known by it, and made once, however often it is asked for with the same time. By default now.
         """
-        with self.claimed((target.ref,), verb, by, arrival) as claim:
+        with self.lanes.claimed((target.ref,), verb, by, arrival) as claim:
             return await self.step(verb, target, claim, report, written, intent=intent, began=began, said_at=said_at)
-
-    @contextmanager
-    def claimed(self, refs: Sequence[WorkloadRef], verb: Verb, by: str, arrival: int | None = None) -> Iterator[Claim]:
-        """Hold `refs` for a `verb` of `by`, taken over from whoever held one of them.
-
-        The claim gives way at once where somebody who said later what is to be of one of them was quicker to get here.
-        """
-        lanes = {ref: self._lanes.setdefault(ref, _Lane()) for ref in refs}.values()
-        newest = max(lanes, key=lambda lane: lane.arrival)
-        claim = Claim(newest.arrival + 1 if arrival is None else arrival, several=len(lanes) > 1)
-        for lane in lanes:
-            lane.came(verb, claim.arrival)
-        if claim.arrival < newest.arrival:
-            claim.give_way(newest.by)
-        else:
-            for lane in lanes:
-                lane.enter(claim, by)
-        try:
-            yield claim
-        finally:
-            for lane in lanes:
-                lane.leave(claim)
 
     async def step(
         self,
@@ -267,7 +171,7 @@ class ToggleService:
     ) -> Outcome:
         """As `toggle`, under a claim that holds `target` already."""
         following = Following(target.name, began=time.monotonic() if began is None else began, claim=claim)
-        lane = self._lanes[target.ref]
+        lane = self.lanes[target.ref]
         outcome = Outcome(Result.FAILED, target.name, verb)
         said = stamp(time.time() if said_at is None else said_at)
         task = _Toggle(outcome, target, lane, following, report, written, said, intent)
@@ -297,25 +201,32 @@ class ToggleService:
             if status.phase in (Phase.RUNNING, Phase.OFF):
                 return replace(task.outcome, result=Result.UNCHANGED, status=status)
         task.following.note = decided.note
+        return await self._follow(cluster, task, workload, decided.goal)
+
+    async def _follow(self, cluster: Workloads, task: _Toggle, workload: Workload, goal: int) -> Outcome:
         seen = self._seen_of(task.target)
-        follower = Follower(cluster, workload.ref, decided.goal, task.following, task.report, self._log, seen)
+        follower = Follower(cluster, workload.ref, goal, task.following, task.report, self._log, seen)
         warning: asyncio.Future[None] = asyncio.ensure_future(self._warn(cluster, task, workload))
         try:
             end = await follower.follow(self._rollout_timeout())
             await asyncio.wait({warning}, timeout=WARNED_WITHIN)
         finally:
             await cancelled(warning)
-        outcome = replace(task.outcome, result=_RESULTS[end], status=follower.status, by=task.following.claim.successor)
         if end is End.CHANGED and follower.workload is not None:
             by = called(follower.workload.scaled_by, workload.ref.kind)
-            return replace(outcome, after=follower.workload.desired, by=by)
-        return outcome
+            task.add_note("" if by else suspects(task.autoscalers, follower.workload.desired))
+            task.outcome = replace(task.outcome, after=follower.workload.desired, by=by)
+        else:
+            task.outcome = replace(task.outcome, by=task.following.claim.successor)
+        return replace(task.outcome, result=_RESULTS[end], status=follower.status)
 
     async def _warn(self, cluster: Workloads, task: _Toggle, workload: Workload) -> None:
         """Say what `task` runs into, as soon as that is known."""
         if task.outcome.verb is not Verb.RESTART:
             autoscalers = await self._autoscalers(cluster, workload.ref)
-            task.add_note(warnings(task.outcome.verb, workload, autoscalers))
+            warning = warnings(task.outcome.verb, workload, autoscalers)
+            task.add_note(warning)
+            task.autoscalers = () if warning else autoscalers
 
     async def _autoscalers(self, cluster: Workloads, ref: WorkloadRef) -> Sequence[Autoscaler]:
         """Those of `ref`; without an answer there are none, for nobody's command depends on them."""
@@ -331,12 +242,12 @@ class ToggleService:
         Args:
             by, arrival: as of the command that is done.
         """
-        if self._lanes[target.ref].arrival != arrival or self._watched >= MOST_WATCHED:
+        if self.lanes[target.ref].arrival != arrival or self._watched >= MOST_WATCHED:
             return None
         began = time.monotonic()
         self._watched += 1
         try:
-            with self.claimed((target.ref,), done.verb, by, arrival) as claim:
+            with self.lanes.claimed((target.ref,), done.verb, by, arrival) as claim:
                 cluster = await self._connect()
                 workload = await putting_back(cluster, target.ref, done.verb, claim.superseded)
                 if workload is None:
@@ -392,12 +303,14 @@ class _Toggle:
 
     outcome: Outcome
     target: Target
-    lane: _Lane
+    lane: Lane
     following: Following
     report: Report
     written: Written
     stamp: str
     intent: Intent | None = None
+    autoscalers: Sequence[Autoscaler] = ()
+    """Those of the workload of which nothing was said yet."""
 
     def is_needless(self) -> bool:
         """Whether a newer command makes up for what this one has not done yet, or has ended the whole of it."""

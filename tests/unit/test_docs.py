@@ -43,7 +43,7 @@ PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSIT
 SPEAKING = (
     *("access", "api_discovery", "api_failures", "api_requests", "api_transport", "bot", "config", "connection"),
     *("credentials", "errors", "render", "rollout", "settings", "toggle", "workloads", "trust", "sync", "membership"),
-    *("managers", "restart", "autoscaling", "other_hands"),
+    *("managers", "restart", "autoscaling", "other_hands", "plans"),
     *("stuck", "stuck_pod", "shorten", "groups", "listing", "progress"),
 )
 """The modules whose texts reach people."""

@@ -339,6 +339,18 @@ async def test_an_autoscaler_that_changes_the_count_meanwhile_is_named(room: Roo
     assert "Somebody else (a HorizontalPodAutoscaler) set it to 2 meanwhile, so I stopped following." in answer
 
 
+async def test_where_the_cluster_does_not_tell_who_changed_the_count_an_autoscaler_is_named_that_can_have(
+    room: Room, cluster: SimulatedCluster
+) -> None:
+    await running(cluster)
+    cluster.scale("games", "web", 0)  # by the scale subresource, after which nobody owns the count
+    cluster.behave("games", "web", step=0.3)
+    cluster.add_autoscaler("games", "web", 2, 5)
+    answer = await room.say("start web")
+    assert "Somebody else set it to 2 meanwhile, so I stopped following." in answer
+    assert answer.endswith("(HorizontalPodAutoscaler web keeps it between 2 and 5 replicas)")
+
+
 @pytest.mark.parametrize(("verb", "stayed", "replicas"), [("stop", "off", 1), ("start", "on", 0)])
 async def test_what_is_put_back_after_it_was_done_is_told_and_written_down(
     room: Room, cluster: SimulatedCluster, verb: str, stayed: str, replicas: int

@@ -45,12 +45,12 @@ ROWS = (
             "lasting",
         ),
     },
-    {"toggle", "follow", "restore", "sequence", "overview", "aftermath"},
+    {"toggle", "follow", "restore", "sequence", "overview", "aftermath", "lanes"},
     {*CLUSTER, "store", "migrations"},
     {"tasks"},
     {
         *("access", "rollout", "stuck", "stuck_pod", "shorten", "render", "listing", "settings", "groups", "grammar"),
-        *("selectors", "managers", "restart", "autoscaling", "other_hands"),
+        *("selectors", "managers", "restart", "autoscaling", "other_hands", "plans"),
     },
     {"models", "steps", "errors"},
 )

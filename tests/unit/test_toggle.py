@@ -21,9 +21,10 @@ from tests.stack.cluster import Outcome as Fate
 from toggle_plugin import stuck
 from toggle_plugin.errors import Forbidden, NotConfigured, NotFound, Unreachable
 from toggle_plugin.models import Outcome, Phase, Progress, Result, Right, Verb
+from toggle_plugin.plans import Plan, plan
 from toggle_plugin.settings import Target
 from toggle_plugin.store import Store
-from toggle_plugin.toggle import Plan, ToggleService, plan
+from toggle_plugin.toggle import ToggleService
 from toggle_plugin.workloads import KubernetesWorkloads
 
 from .builders import ALICE, BOB, DATABASE, WEB, reached, target, tasks_of_the_plugin, workload
