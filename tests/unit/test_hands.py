@@ -333,10 +333,13 @@ async def test_a_stop_that_is_put_back_while_it_is_followed_names_who_did(
 
 async def test_an_autoscaler_that_changes_the_count_meanwhile_is_named(room: Room, cluster: SimulatedCluster) -> None:
     cluster.behave("games", "web", step=0.3)
-    cluster.add_autoscaler("games", "web", 2, 5)
     cluster.change("games", "web", {"replicas": 1}, manager="helm")
-    answer = await room.say("start web")
-    assert "Somebody else (a HorizontalPodAutoscaler) set it to 2 meanwhile, so I stopped following." in answer
+    starting = room.begin("start web")
+    await reached(lambda: len(room.homeserver.sent) > 0)
+    cluster.add_autoscaler("games", "web", 2, 5)
+    await asyncio.wait_for(starting, 30)
+    told = "Somebody else (a HorizontalPodAutoscaler) set it to 2 meanwhile, so I stopped following."
+    assert told in room.homeserver.bodies[-1]
 
 
 async def test_where_the_cluster_does_not_tell_who_changed_the_count_an_autoscaler_is_named_that_can_have(
