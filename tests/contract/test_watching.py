@@ -141,6 +141,22 @@ async def test_a_template_that_changes_rolls_out_anew(server: Server) -> None:
     assert any(web["status"]["replicas"] == 2 and web["status"].get("updatedReplicas") == 1 for web in updating)
 
 
+async def test_a_paused_deployment_is_scaled_with_the_template_that_it_had(server: Server) -> None:
+    name = await server.workload()
+    annotations = {"kubectl.kubernetes.io/restartedAt": "2026-11-28T12:00:00Z"}
+    async with server.client.watch(server.path("Deployment"), **only(name)) as events:
+        await server.client.patch(server.path("Deployment", name), {"spec": {"paused": True}})
+        template = {"metadata": {"annotations": annotations}}
+        await server.client.patch(server.path("Deployment", name), {"spec": {"template": template, "replicas": 1}})
+        seen = await until(events, lambda web: observed(web) and web["status"].get("readyReplicas") == 1)
+        status = seen[-1]["status"]
+        assert (status["replicas"], "updatedReplicas" in status) == (1, False)
+        progressing = next(each for each in status["conditions"] if each["type"] == "Progressing")
+        assert (progressing["status"], progressing["reason"]) == ("Unknown", "DeploymentPaused")
+        await server.client.patch(server.path("Deployment", name), {"spec": {"paused": False}})
+        await until(events, _is_complete)
+
+
 def _is_complete(web: Any) -> bool:
     status = web["status"]
     return observed(web) and status["replicas"] == status.get("updatedReplicas") == status.get("availableReplicas")
