@@ -137,8 +137,8 @@ async def test_five_hundred_targets_are_one_reply_of_few_requests(
     for number, target in enumerate(fleet().values()):
         stack.cluster.add_deployment(target["namespace"], target["name"], replicas=int(number % 10 == 0))
     await stack.settings(targets=fleet())
-    if not wide:
-        stack.cluster.deny("list", "deployments")
+    for resource in ("horizontalpodautoscalers", "scaledobjects", *(() if wide else ("deployments",))):
+        stack.cluster.deny("list", resource)
     stack.cluster.requests.clear()
     event = await alice.send(room, "status")
     reply = await alice.wait_reply(event)
@@ -149,7 +149,8 @@ async def test_five_hundred_targets_are_one_reply_of_few_requests(
     assert off.endswith("workload-of-a-large-fleet-4-99")
     asked = Counter(request.path.rsplit("/", 1)[1].split("-")[0] for request in stack.cluster.requests)
     lists = {"deployments": NAMESPACES} if wide else {"app": len(fleet())}
-    assert asked == {"selfsubjectaccessreviews": NAMESPACES, "pods": NAMESPACES, **lists}
+    # In each namespace: whether Deployments, HorizontalPodAutoscalers and ScaledObjects may be listed.
+    assert asked == {"selfsubjectaccessreviews": 3 * NAMESPACES, "pods": NAMESPACES, **lists}
     path = f"/_matrix/client/v3/rooms/{room}/event/{reply.event_id}"
     raw = await stack.synapse.request("GET", path, token=alice.access_token)
     assert raw["type"] == "m.room.encrypted"
