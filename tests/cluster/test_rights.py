@@ -160,7 +160,7 @@ async def test_the_bot_uses_each_right_that_it_has_and_asks_for_no_other(cluster
 async def test_what_the_bot_may_do_comes_from_the_charts_roles(cluster: Cluster, ready: Release) -> None:
     """The API server says which binding let a request pass."""
     alice = await ready.person("alice")
-    await told(alice, await ready.room(alice), "status", "is off")
+    await told(alice, await ready.room(alice), "status", "3 off")
     asked = [event for event in requests(cluster, bot(ready)) if needed([event]) - OF_EVERYBODY]
     assert asked
     for event in asked:
