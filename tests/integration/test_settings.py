@@ -32,6 +32,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "target's key": ({"targets": {"web": {**WEB, "replica": 1}}}, "targets.web.replica", "replicas"),
     "target called all": ({"targets": {"all": WEB}}, "targets.all", "another name"),
     "target's users": ({"targets": {"web": {**WEB, "allowed_users": "@a:b"}}}, "targets.web.allowed_users", "list"),
+    "group's target": ({"groups": {"games": ["wep"]}}, "groups.games[0]", "did you mean web?"),
     "users": ({"allowed_users": ["alice"]}, "allowed_users[0]", "@alice:example.org"),
     "users as text": ({"allowed_users": "@alice:example.org"}, "allowed_users", "list"),
     "accepted_identities": (
