@@ -23,6 +23,8 @@ def remarks(workload: Workload, autoscalers: Iterable[Autoscaler]) -> str:
 def warnings(verb: Verb, workload: Workload, autoscalers: Sequence[Autoscaler]) -> str:
     """What a start or stop of `workload` runs into, as sentence parts, or nothing."""
     found = [warning(verb, autoscalers)]
+    if workload.owner and verb is not Verb.RESTART:
+        found.append(f"it belongs to {workload.owner}, which may set its replicas back; better make that the target")
     if workload.paused and verb is Verb.START:
         found.append("it is paused, so a change of its template waits until it is resumed")
     if workload.deleting:

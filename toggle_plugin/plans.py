@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .models import Intent, Verb, Workload
 from .restart import is_due
@@ -40,14 +40,6 @@ def plan(verb: Verb, workload: Workload, wanted: int | None, remembered: int | N
             workload.desired, False, f"it has {workload.desired} replicas, more than the {wanted} set, and keeps them"
         )
     return Plan(wanted, workload.desired < wanted)
-
-
-def warned(decided: Plan, owner: str) -> Plan:
-    """`decided`, with a warning where the workload's owner sets its replicas and will undo the write."""
-    if not decided.write or not owner:
-        return decided
-    warning = f"it belongs to {owner}, which may set its replicas back; better make that the target"
-    return replace(decided, note=f"{decided.note}; {warning}" if decided.note else warning)
 
 
 def restarting(workload: Workload, stamp: str, intent: Intent | None) -> Plan:

@@ -32,7 +32,7 @@ from .models import (
 )
 from .other_hands import BETWEEN, remarks, suspects, warnings
 from .overview import Lists, overview
-from .plans import Plan, plan, restarting, resumed, warned
+from .plans import Plan, plan, restarting, resumed
 from .restart import hindrance, stamp
 from .restore import Counts, LastCounts
 from .settings import Target
@@ -270,7 +270,7 @@ class ToggleService:
         elif task.intent is not None:
             decided = resumed(task.intent, workload)
         else:
-            decided = warned(plan(verb, workload, target.replicas, remembered), workload.owner)
+            decided = plan(verb, workload, target.replicas, remembered)
         if not decided.write:
             await task.note(decided, before=task.intent.before if task.intent else workload.desired, after=decided.goal)
         else:
