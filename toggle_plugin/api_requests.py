@@ -160,16 +160,6 @@ def _page(token: str) -> Mapping[str, str]:
     return {"limit": str(PAGE), **({"continue": token} if token else {})}
 
 
-def review_access(ref: WorkloadRef, verb: str, resource: str, *, named: bool) -> Request:
-    """Ask whether we have a right (a SelfSubjectAccessReview).
-
-    Args:
-        resource: as RBAC writes it: ``deployments/scale``.
-        named: whether it is about `ref` by its name, or only about things of its namespace.
-    """
-    return review(Access(verb, resource, ref.namespace, *((ref.group, ref.name) if named else ())))
-
-
 def review(access: Access) -> Request:
     """Ask whether we may do `access` (a SelfSubjectAccessReview)."""
     plural, _, subresource = access.resource.partition("/")
