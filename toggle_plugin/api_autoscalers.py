@@ -19,6 +19,8 @@ Json = Mapping[str, Any]
 
 SAME_FOR = 5.0
 """Seconds for which a namespace's autoscalers are not asked for again: a status is often one of many targets there."""
+ABSENT_FOR = 120.0
+"""Seconds for which a kind that the cluster does not have is not asked for again."""
 KEDA_MAXIMUM = 100
 """KEDA's own default."""
 
@@ -48,6 +50,8 @@ class Autoscalers:
         self._transport = transport
         self._rights = rights
         self._namespaces: defaultdict[str, _Namespace] = defaultdict(_Namespace)
+        self._absent: dict[str, float] = {}
+        """The kinds that the cluster does not have, and until when that holds."""
 
     async def of(self, ref: WorkloadRef) -> tuple[Autoscaler, ...]:
         """Those that target `ref`; none where we may not list them. Raises ClusterError."""
@@ -68,13 +72,17 @@ class Autoscalers:
             return error
 
     async def _list(self, ref: WorkloadRef, kind: str, parse: Callable[[Json], Targeting]) -> Sequence[Targeting]:
+        now = asyncio.get_running_loop().time()
+        if now < self._absent.get(kind, 0.0):
+            return ()
         request = list_autoscalers(kind, ref)
         if not await self._rights.has(Access("list", request.asked.resource, ref.namespace, AUTOSCALERS[kind].group)):
             return ()
         try:
             return await self._transport.parsed(request, lambda body: [parse(item) for item in body["items"]])
         except NotFound:
-            return ()  # there is no KEDA
+            self._absent[kind] = now + ABSENT_FOR
+            return ()
 
 
 def those_of(ref: WorkloadRef, found: Iterable[Targeting]) -> tuple[Autoscaler, ...]:

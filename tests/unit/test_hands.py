@@ -13,7 +13,7 @@ import pytest
 
 from tests.stack.cluster import Outcome as Fate
 from tests.stack.cluster import SimulatedCluster
-from toggle_plugin import aftermath
+from toggle_plugin import aftermath, api_autoscalers
 from toggle_plugin.models import WorkloadRef
 from toggle_plugin.restart import ANNOTATION
 
@@ -256,6 +256,16 @@ async def test_many_targets_of_a_namespace_ask_for_their_autoscalers_once(
 ) -> None:
     await room.say("status all", requester(BOB))
     assert len(cluster.asked("GET", "autoscaling")) == len(cluster.asked("GET", "keda")) == 1
+
+
+async def test_a_kind_of_autoscalers_that_the_cluster_does_not_have_is_asked_for_once(
+    room: Room, cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_autoscalers, "SAME_FOR", 0.0)
+    cluster.fail(method="GET", path="/keda.sh", status=404, times=None)
+    for _ in range(2):
+        await room.say("status web")
+    assert [len(cluster.asked("GET", path)) for path in ("autoscaling", "keda")] == [2, 1]
 
 
 @pytest.mark.parametrize("fault", [{"status": 404}, {"status": 403}, {"status": 500, "times": None}])
