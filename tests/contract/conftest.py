@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+
+from toggle_plugin.workloads import KubernetesWorkloads
 
 from . import real
 from .real import RealServer
@@ -31,3 +35,13 @@ async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 async def running(server: Server) -> str:
     """The name of a Deployment with one pod that is ready; for tests that change nothing."""
     return await server.workload(replicas=1)
+
+
+@pytest.fixture
+async def cluster(server: Server, tmp_path: Path) -> AsyncIterator[KubernetesWorkloads]:
+    """The plugin's connection, with all rights in the namespace."""
+    connected = await KubernetesWorkloads.connect(
+        str(server.kubeconfig(tmp_path)), log=logging.getLogger("test.contract")
+    )
+    yield connected
+    await connected.close()

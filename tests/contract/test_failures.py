@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -19,13 +17,6 @@ from .server import Server
 
 LOG = logging.getLogger("test.contract")
 SECONDS = 90.0
-
-
-@pytest.fixture
-async def cluster(server: Server, tmp_path: Path) -> AsyncIterator[KubernetesWorkloads]:
-    connected = await KubernetesWorkloads.connect(str(server.kubeconfig(tmp_path)), log=LOG)
-    yield connected
-    await connected.close()
 
 
 async def until_told(cluster: KubernetesWorkloads, target: WorkloadRef, failure: Failure) -> None:

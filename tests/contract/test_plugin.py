@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -25,14 +24,6 @@ pytestmark = pytest.mark.first
 
 LOG = logging.getLogger("test.contract")
 SECONDS = 90.0
-
-
-@pytest.fixture
-async def cluster(server: Server, tmp_path: Path) -> AsyncIterator[KubernetesWorkloads]:
-    """The plugin's connection, with all rights in the namespace."""
-    connected = await KubernetesWorkloads.connect(str(server.kubeconfig(tmp_path)), log=LOG)
-    yield connected
-    await connected.close()
 
 
 def ref(server: Server, kind: str, name: str) -> WorkloadRef:

@@ -89,27 +89,16 @@ async def test_what_is_so_already_is_left_alone(
 
 
 @EVERY
-async def test_it_is_not_up_before_its_pods_are(
-    service: ToggleService, cluster: SimulatedCluster, ref: WorkloadRef
+@pytest.mark.parametrize(("fate", "words"), [(Fate.NEVER_READY, "probe"), (Fate.IMAGE_PULL, "cannot get its image")])
+async def test_it_is_not_up_before_its_pods_are_and_why_is_told(
+    service: ToggleService, cluster: SimulatedCluster, ref: WorkloadRef, fate: Fate, words: str
 ) -> None:
-    cluster.behave("games", ref.name, ref.full_kind, outcome=Fate.NEVER_READY)
+    cluster.behave("games", ref.name, ref.full_kind, outcome=fate)
     news: list[Progress] = []
     task = asyncio.ensure_future(service.toggle(Verb.START, Target(ref.name, ref, 1), ALICE, news.append))
-    await reached(lambda: any("probe" in each.status.reason for each in news))
+    await reached(lambda: any(words in each.status.reason for each in news))
     assert not task.done()
     assert {each.status.ready for each in news} == {0}
-    cluster.behave("games", ref.name, ref.full_kind, outcome=Fate.NORMAL)
-    assert (await asyncio.wait_for(task, TIMEOUT)).result is Result.DONE
-
-
-@EVERY
-async def test_why_it_does_not_come_up_is_told(
-    service: ToggleService, cluster: SimulatedCluster, ref: WorkloadRef
-) -> None:
-    cluster.behave("games", ref.name, ref.full_kind, outcome=Fate.IMAGE_PULL)
-    news: list[Progress] = []
-    task = asyncio.ensure_future(service.toggle(Verb.START, Target(ref.name, ref, 1), ALICE, news.append))
-    await reached(lambda: any("cannot get its image" in each.status.reason for each in news))
     cluster.behave("games", ref.name, ref.full_kind, outcome=Fate.NORMAL)
     assert (await asyncio.wait_for(task, TIMEOUT)).result is Result.DONE
 
