@@ -310,13 +310,13 @@ def check_syntax(path: Path) -> None:
 
 
 def pack(files: list[Path], compression: int) -> bytes:
-    """One date, one mode, in order."""
+    """One date, one mode, in order; as small as deflate makes it, for Kubernetes limits the object that it is in."""
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", compression) as archive:
+    with zipfile.ZipFile(packed, "w") as archive:
         for path in files:
             entry = zipfile.ZipInfo(path.as_posix(), (1980, 1, 1, 0, 0, 0))
             entry.create_system, entry.external_attr = 3, 0o100644 << 16
-            archive.writestr(entry, path.read_bytes(), compression)
+            archive.writestr(entry, path.read_bytes(), compression, compresslevel=9)
     return packed.getvalue()
 
 
