@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,17 +20,17 @@ from pathlib import Path
 from typing import Any
 
 SOURCE = Path(__file__).parent
-PROBE = "./probe"
-POLICIES = "./policies"
+OWN = ("./coredns", "./policies", "./probe")
+"""The programs whose main.go is ours; the others are the tools of go.mod."""
 VERSION_PACKAGE = "k8s.io/component-base/version"
 KUBERNETES = "k8s.io/kubernetes"
 KWOK = "sigs.k8s.io/kwok"
 GATEWAY_API = "sigs.k8s.io/gateway-api"
 STAGES = tuple(f"kustomize/stage/{name}-*.yaml" for name in ("pod/fast/pod", "node/fast/node", "node/heartbeat/node"))
 HTTP_ROUTES = "gateway.networking.k8s.io_httproutes.yaml"
-PROGRAM_NAMES = {"go.etcd.io/etcd/server/v3": "etcd"}
-"""Where the last part of a package's path does not say what it is."""
-LAYOUT = "2"
+MOVED = {"bin/server": "bin/etcd", "bin/probe": "probe/probe"}
+"""What Go would call something else, or put somewhere else."""
+LAYOUT = "3"
 """Of the directory that is built; another one is another directory."""
 
 
@@ -73,7 +74,7 @@ def programs() -> Programs:
 def fingerprint() -> str:
     """Of everything that the programs are made from, but for Go itself."""
     digest = hashlib.sha256(LAYOUT.encode())
-    for file in ("go.mod", "go.sum", "probe/main.go", "policies/main.go"):
+    for file in ("go.mod", "go.sum", *(f"{package}/main.go" for package in OWN)):
         digest.update(hashlib.sha256((SOURCE / file).read_bytes()).digest())
     return digest.hexdigest()[:16]
 
@@ -106,11 +107,11 @@ def _publish(finished: Path, wanted: Path) -> None:
 def _build(into: Programs) -> None:
     _check_go()
     module = _read_module()
-    flags = _linker_flags(_version(module, KUBERNETES))
-    for package in sorted(tool["Path"] for tool in module["Tool"]):
-        _build_program(package, into[PROGRAM_NAMES.get(package, package.rsplit("/", 1)[1])], flags)
-    _build_program(POLICIES, into["policies"], "-s -w")
-    _build_program(PROBE, str(into.probe / "probe"), "-s -w")
+    packages = [*OWN, *(tool["Path"] for tool in module["Tool"])]
+    begun = time.monotonic()
+    _say(f"building {len(packages)} programs with Go ...")
+    _build_programs(packages, into, _linker_flags(_version(module, KUBERNETES)))
+    _say(f"... built in {time.monotonic() - begun:.0f} s")
     _copy(KWOK, STAGES, into.directory / "stages")
     _copy(GATEWAY_API, (f"config/crd/standard/{HTTP_ROUTES}",), into.directory / "crds")
 
@@ -143,10 +144,14 @@ def _linker_flags(version: str) -> str:
     return " ".join(["-s -w", *(f"-X {VERSION_PACKAGE}.{name}={value}" for name, value in values.items())])
 
 
-def _build_program(package: str, target: str, linker_flags: str) -> None:
-    begun = time.monotonic()
-    _go("build", "-trimpath", "-ldflags", linker_flags, "-o", target, package)
-    _say(f"built {Path(target).name} in {time.monotonic() - begun:.0f} s")
+def _build_programs(packages: Sequence[str], into: Programs, linker_flags: str) -> None:
+    """All at once, so that no processor waits while one of them is linked."""
+    into.path.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(dir=into.directory) as work:  # Go leaves gigabytes when it is killed
+        _go("build", "-trimpath", "-ldflags", linker_flags, "-o", f"{into.path}/", *packages, GOTMPDIR=work)
+    for here, there in MOVED.items():
+        (into.directory / there).parent.mkdir(exist_ok=True)
+        (into.directory / here).rename(into.directory / there)
 
 
 def _copy(module: str, patterns: Sequence[str], directory: Path) -> None:
@@ -157,9 +162,10 @@ def _copy(module: str, patterns: Sequence[str], directory: Path) -> None:
         shutil.copyfile(file, directory / file.name)
 
 
-def _go(*arguments: str, directory: Path = SOURCE) -> str:
+def _go(*arguments: str, directory: Path = SOURCE, **variables: str) -> str:
     """What go prints. It must not fetch another Go: what is installed is what is used."""
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "", "GOWORK": "off"}
+    fixed = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "", "GOWORK": "off"}
+    environment = {**os.environ, **fixed, **variables}
     try:
         done = subprocess.run(
             ("go", *arguments), cwd=directory, env=environment, stdout=subprocess.PIPE, text=True, check=False
