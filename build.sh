@@ -433,7 +433,7 @@ usage: ./build.sh SUB-COMMAND
 
   plugin              make dist/*.mbp, the same bytes every time, and print its checksum and path
   chart               make dist/*.tgz, the Helm chart with the plugin in it, and print its checksum and path
-  test [ARGS]         lint, make the plugin, run all tests; with ARGS only what pytest selects by them
+  test [ARGS]         lint, make the plugin, run all tests, three side by side; with ARGS only what pytest selects by them
   test --soak [ARGS]  the long tests: kill -9 under load, an idle hour, a stranger's flood; prints their figures
   cluster COMMAND     a real one-node Kubernetes: build, up, down, kubectl ARGS, exec COMMAND, test [--all] [ARGS]; needs root and Go
   demo [ARGS]         chat with the bot in this terminal (--script 'status; start', --break image, --kubeconfig FILE)
@@ -501,12 +501,18 @@ unless_named() {
     done
 }
 
+# For the whole suite: most tests wait, for a server or for the clock. Those of a file share what they start.
+SIDE_BY_SIDE=(--numprocesses=3 --dist=loadfile --no-loadscope-reorder)
+
 run_test() {
     local ignored
     [[ ${1:-} != --soak ]] || set -- tests/soak -s "${@:2}"
     system_packages
     environments synapse maubot dev chart
-    [[ $# != 0 ]] || run_lint
+    if [[ $# == 0 ]]; then
+        run_lint
+        set -- "${SIDE_BY_SIDE[@]}"
+    fi
     name_plugin
     if [[ -d $ROOT/chart ]]; then name_chart; fi
     mapfile -t ignored < <(unless_named "$@")

@@ -123,6 +123,36 @@ def test_clusters_benchmarks_and_soaks_are_tested_only_by_name(checkout: Checkou
     assert "1 passed" in named.stdout.splitlines()[-1]
 
 
+RECORDED = """\
+import os
+from pathlib import Path
+
+def test_it():
+    with Path(__file__).with_suffix(".processes").open("a") as file:
+        print(os.getpid(), file=file)
+
+test_that = test_these = test_those = test_it
+"""
+"""Tests that write down which process ran them."""
+
+
+def test_all_tests_run_side_by_side_those_of_a_file_in_one_process(checkout: Checkout) -> None:
+    files = [checkout.write(f"tests/test_{name}.py", RECORDED) for name in ("one", "two", "three")]
+    done = checkout.source("run_lint() { true; }; main test")
+    assert "12 passed" in done.stdout.splitlines()[-1]
+    ran = [set(file.with_suffix(".processes").read_text().split()) for file in files]
+    assert [len(processes) for processes in ran] == [1, 1, 1]
+    assert len(set.union(*ran)) > 1
+
+
+def test_chosen_tests_run_one_after_the_other(checkout: Checkout) -> None:
+    file = checkout.write("tests/test_it.py", RECORDED)
+    done = checkout.build("test", "tests")
+    assert "4 passed" in done.stdout.splitlines()[-1]
+    assert "workers" not in done.stdout
+    assert len(set(file.with_suffix(".processes").read_text().split())) == 1
+
+
 def test_soak_runs_the_long_tests_alone_and_shows_their_figures(checkout: Checkout) -> None:
     checkout.write("tests/unit/test_unit.py", "def test_it(): pass")
     checkout.write("tests/soak/test_soak.py", "def test_idle(): print('figure: 1')\n\n\ndef test_flood(): pass\n")

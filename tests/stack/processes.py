@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -15,6 +16,7 @@ import aiohttp
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 LOOPBACK = "127.0.0.1"
+PORTS = range(20000, 32768)
 POLL_SECONDS = 0.05
 STOP_SECONDS = 15.0
 QUOTED_LINES = 25
@@ -26,11 +28,12 @@ class ProcessFailed(Exception):
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port on 127.0.0.1 that nobody uses now, of those that the kernel does not give to connections meanwhile."""
+    while True:
+        port = secrets.choice(PORTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind((LOOPBACK, port))
+            return port
 
 
 def last_lines(path: Path, count: int = QUOTED_LINES) -> str:
