@@ -15,21 +15,27 @@ def scalable_kind(kind: str, plural: str) -> Manifest:
         "statusReplicasPath": ".status.replicas",
         "labelSelectorPath": ".status.selector",
     }
-    version = {
-        "name": "v1",
+    return custom_kind(API_VERSION, kind, plural, {"status": {}, "scale": scale})
+
+
+def custom_kind(api_version: str, kind: str, plural: str, subresources: Manifest) -> Manifest:
+    """The CustomResourceDefinition of a kind with any spec and status."""
+    group, _, version = api_version.partition("/")
+    served = {
+        "name": version,
         "served": True,
         "storage": True,
         "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": _ANYTHING, "status": _ANYTHING}}},
-        "subresources": {"status": {}, "scale": scale},
+        "subresources": subresources,
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.games.example"},
+        "metadata": {"name": f"{plural}.{group}"},
         "spec": {
-            "group": "games.example",
+            "group": group,
             "scope": "Namespaced",
             "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
-            "versions": [version],
+            "versions": [served],
         },
     }

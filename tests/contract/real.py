@@ -6,29 +6,38 @@ import asyncio
 import itertools
 import json
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.cluster import Cluster, Manifest, Namespace
-from tests.cluster.custom import scalable_kind
+from tests.cluster.custom import custom_kind, scalable_kind
 from tests.cluster.node import control
 from tests.cluster.node.layout import Layout
 from tests.cluster.release import workload
 from tests.cluster.rights import account
 from tests.stack.cluster import PolicyRule
-from tests.stack.cluster.resources import GAMESERVERS
+from tests.stack.cluster.other_hands import new_autoscaler, new_scaled_object
+from tests.stack.cluster.resources import GAMESERVERS, HPAS, SCALED_OBJECTS, Json, Resource
 from tests.stack.cluster.workload_objects import new_workload
 
 from .client import Access, Client
 from .failures import Failure
-from .server import CUSTOM, Server
+from .server import AUTOSCALED, CUSTOM, Server
 
 RBAC = "rbac.authorization.k8s.io"
 EVERYTHING = PolicyRule()
 OTHERS = 4
+CUSTOM_KINDS = (
+    scalable_kind(GAMESERVERS.kind, GAMESERVERS.plural),
+    custom_kind(SCALED_OBJECTS.api_version, SCALED_OBJECTS.kind, SCALED_OBJECTS.plural, {"status": {}}),
+)
+AUTOSCALERS: dict[str, tuple[Resource, Callable[[str, str, Json, int, int], Json]]] = {
+    HPAS.kind: (HPAS, new_autoscaler),
+    SCALED_OBJECTS.kind: (SCALED_OBJECTS, new_scaled_object),
+}
 FLOW_CONTROL = "flowcontrol.apiserver.k8s.io/v1"
 
 
@@ -56,7 +65,7 @@ class RealServer(Server):
         cluster = await Cluster.open()
         authority = directory / "ca.crt"
         authority.write_bytes(await cluster.authority())
-        async with cluster.namespace() as namespace, _custom_kind(cluster):
+        async with cluster.namespace() as namespace, _kinds(cluster, *CUSTOM_KINDS):
             await namespace.apply(_claim())
             server = cls(namespace, cluster.url, authority)
             async with server._account("everything", [EVERYTHING]) as server.client:
@@ -78,6 +87,14 @@ class RealServer(Server):
 
     async def add_failing(self, name: str, failure: Failure) -> None:
         await self._create(_broken(workload(await self._there.cluster.probe(), name), failure))
+
+    async def autoscaler(self, kind: str, name: str) -> None:
+        """A ScaledObject is only an object: there is no KEDA."""
+        resource, new = AUTOSCALERS[kind]
+        target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+        made = new(self.namespace, name, target, *AUTOSCALED)
+        del made["status"]
+        await self._create({"apiVersion": resource.api_version, "kind": kind, **made})
 
     async def _add_custom(self, name: str, replicas: int) -> None:
         """Its controller, which there is none of, would write its status."""
@@ -153,15 +170,14 @@ def _broken(deployment: Manifest, failure: Failure) -> Manifest:
 
 
 @asynccontextmanager
-async def _custom_kind(cluster: Cluster) -> AsyncIterator[None]:
-    definition = scalable_kind(GAMESERVERS.kind, GAMESERVERS.plural)
-    name = definition["metadata"]["name"]
-    await cluster.apply(definition)
+async def _kinds(cluster: Cluster, *definitions: Manifest) -> AsyncIterator[None]:
+    names = [f"crd/{definition['metadata']['name']}" for definition in definitions]
+    await cluster.apply(*definitions)
     try:
-        await cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
+        await cluster.kubectl("wait", "--for=condition=Established", *names, "--timeout=30s")
         yield
     finally:
-        await cluster.kubectl("delete", "crd", name)
+        await cluster.kubectl("delete", *names)
 
 
 async def _has(client: Client, namespace: str, rule: PolicyRule) -> bool:

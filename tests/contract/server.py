@@ -16,6 +16,8 @@ from tests.stack.cluster.resources import GAMESERVERS, WORKLOADS
 from .client import Access, Client
 from .failures import Failure
 
+AUTOSCALED = (2, 5)
+"""The least and the most replicas that an autoscaler wants."""
 CUSTOM = GAMESERVERS.full_kind
 """A kind that a CustomResourceDefinition brings, whose wanted count is not where Deployments have it."""
 
@@ -59,6 +61,14 @@ class Server(ABC):
     @abstractmethod
     async def add_failing(self, name: str, failure: Failure) -> None:
         """Add a Deployment of that name, which is off and cannot come up."""
+
+    @abstractmethod
+    async def autoscaler(self, kind: str, name: str) -> None:
+        """Add an autoscaler for the Deployment of that name, with the bounds `AUTOSCALED`.
+
+        Args:
+            kind: ``HorizontalPodAutoscaler`` or, as KEDA has it, ``ScaledObject``.
+        """
 
     @abstractmethod
     def limited_to(self, rules: Sequence[PolicyRule]) -> AbstractAsyncContextManager[Client]:

@@ -8,10 +8,11 @@ from typing import Any
 
 from tests.stack.cluster import PolicyRule, SimulatedCluster
 from tests.stack.cluster.cluster import USER
+from tests.stack.cluster.resources import HPAS, SCALED_OBJECTS
 
 from .client import Access, Client
 from .failures import Failure
-from .server import Server
+from .server import AUTOSCALED, Server
 
 NAMESPACE = "contract"
 
@@ -40,6 +41,10 @@ class SimulatedServer(Server):
 
     async def add_failing(self, name: str, failure: Failure) -> None:
         self._cluster.add_deployment(NAMESPACE, name, outcome=failure.outcome)
+
+    async def autoscaler(self, kind: str, name: str) -> None:
+        add = {HPAS.kind: self._cluster.add_autoscaler, SCALED_OBJECTS.kind: self._cluster.add_scaled_object}[kind]
+        add(NAMESPACE, name, *AUTOSCALED)
 
     @asynccontextmanager
     async def limited_to(self, rules: Sequence[PolicyRule]) -> AsyncIterator[Client]:

@@ -247,7 +247,7 @@ class SimulatedCluster:
     ) -> None:
         """A ScaledObject of KEDA `name` for the workload `name`."""
         target = self._reference(kind, name)
-        self._store.add(SCALED_OBJECTS, new_scaled_object(namespace, name, target, minimum, maximum, annotations or {}))
+        self._store.add(SCALED_OBJECTS, new_scaled_object(namespace, name, target, minimum, maximum, annotations))
 
     def hold(
         self, namespace: str, name: str, replicas: int, kind: str = "Deployment", manager: str = "argocd-controller"

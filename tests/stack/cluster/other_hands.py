@@ -27,12 +27,12 @@ def new_autoscaler(namespace: str, name: str, target: Json, minimum: int, maximu
 
 
 def new_scaled_object(
-    namespace: str, name: str, target: Json, minimum: int, maximum: int, annotations: dict[str, str]
+    namespace: str, name: str, target: Json, minimum: int, maximum: int, annotations: dict[str, str] | None = None
 ) -> Json:
     """A ScaledObject of KEDA, as keda.sh/v1alpha1 has it."""
     trigger = {"type": "cron", "metadata": {"timezone": "UTC", "start": "0 8 * * *", "end": "0 20 * * *"}}
     spec = {"scaleTargetRef": target, "minReplicaCount": minimum, "maxReplicaCount": maximum, "triggers": [trigger]}
-    metadata = {"namespace": namespace, "name": name, "annotations": annotations}
+    metadata = {"namespace": namespace, "name": name, "annotations": annotations or {}}
     return {"metadata": metadata, "spec": spec, "status": {}}
 
 
