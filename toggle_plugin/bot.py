@@ -20,6 +20,7 @@ from ruamel.yaml.error import YAMLError
 from .access import AccessPolicy
 from .account import Account
 from .answers import Answers
+from .asked import Around
 from .commands import Commands, Parts
 from .config import Config, yaml_problem
 from .connection import Connection
@@ -178,7 +179,7 @@ class ToggleBot(Plugin):
         service = ToggleService(
             self._connection.workloads, store, lambda: self._in_force.settings.rollout_timeout, self.log
         )
-        answers = Answers(service, store, arrivals.own_device, self._cautions, self.log)
+        answers = Answers(Around(service, store, arrivals.own_device, self._cautions, self.log))
         self._undo.push_async_callback(answers.drain)
         strangers = Strangers(self.log)
         self._membership = Membership(

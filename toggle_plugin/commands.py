@@ -20,7 +20,8 @@ from mautrix.types import DeviceLists, EncryptedEvent, EventID, EventType
 
 from . import render
 from .access import ACCEPTED, AccessPolicy, said
-from .answers import Answers, Asked
+from .answers import Answers
+from .asked import Asked
 from .grammar import Fault, Misunderstood, parse, strip_prefix
 from .inbox import Inbox
 from .intake import MOST, Intake, Run

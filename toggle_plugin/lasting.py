@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from . import render
@@ -19,13 +19,29 @@ Changed = Callable[[Outcome], Awaitable[None]]
 
 
 @dataclass(frozen=True)
-class Done:
-    """A command of `by` that ended as it was meant to; `arrival` is its place in the order of arrival."""
+class End:
+    """What was done to a target, and when that had ended, as `time.monotonic` counts."""
 
     target: Target
     outcome: Outcome
+    at: float
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that ended as it was meant to.
+
+    Attributes:
+        ends: what it did, to one target or to those of a group.
+        by: whose it was.
+        arrival: its place in the order of arrival.
+        words: the reply to it once these ends were put back, as Markdown.
+    """
+
+    ends: Sequence[End]
     by: str
     arrival: int
+    words: Callable[[Sequence[Outcome]], str]
 
 
 class Lasting:
@@ -47,12 +63,19 @@ class Lasting:
         await cancelled(*self._watching)
 
     async def _watch(self, done: Done, reply: ProgressMessage, changed: Changed) -> None:
+        back: list[Outcome] = []
+
+        async def watch(end: End) -> None:
+            try:
+                found = await self._service.put_back(end.target, end.outcome, done.by, done.arrival, end.at)
+                if found is not None:
+                    back.append(found)
+                    await changed(found)
+                    await reply.amend(done.words(back), render.did_not_last(found), f"amended-{len(back)}")
+            except Exception:  # noqa: BLE001 - a boundary: the command itself was answered
+                self._log.exception("target=%s aftermath=failed", end.target.name)
+
         try:
-            back = await self._service.put_back(done.target, done.outcome, done.by, done.arrival)
-            if back is not None:
-                await changed(back)
-                await reply.amend(render.put_back(back), render.did_not_last(back))
-        except Exception:  # noqa: BLE001 - a boundary: the command itself was answered
-            self._log.exception("target=%s aftermath=failed", done.target.name)
+            await asyncio.gather(*map(watch, done.ends))
         finally:
             await reply.close()

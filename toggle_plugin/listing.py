@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from .errors import ClusterError
 from .groups import Group
 from .models import AuditEntry, Outcome, Phase, Result, RolloutStatus, Verb
-from .render import MARKS, code, escape, in_seconds, joined, listed, outcome, progress, state, strong
+from .render import MARKS, code, escape, in_seconds, joined, listed, outcome, progress, put_back, state, strong
 from .settings import format_duration
 from .steps import Standing
 
@@ -92,7 +92,12 @@ def _group_line(group: Group, found: Mapping[str, Found]) -> str:
 def standing(how: Standing, prefix: str = "") -> str:
     """The reply to a start or stop of a group: the whole on one line, then each of its targets."""
     few = len(how.targets) <= ONE_BY_ONE
-    lines = [_ended(how, each, prefix) for each in how.ended if few or each is how.failed]
+    back = {each.target: put_back(each) for each in how.put_back}
+    lines = [
+        back.get(each.target) or _ended(how, each, prefix)
+        for each in how.ended
+        if few or each is how.failed or each.target in back
+    ]
     if how.now is not None:
         lines.append(progress(how.now))
     if few:
@@ -105,7 +110,8 @@ def standing(how: Standing, prefix: str = "") -> str:
 def _many(how: Standing) -> list[str]:
     """Of many targets, those that are as asked on one line, and those whose turn has not come on another."""
     mark = MARKS[Phase.OFF if how.verb is Verb.STOP else Phase.RUNNING]
-    done = [escape(each.target) for each in how.ended if each.as_asked]
+    undone = {each.target for each in how.put_back}
+    done = [escape(each.target) for each in how.ended if each.as_asked and each.target not in undone]
     waiting = [escape(name) for name in how.waiting]
     gathered = ((mark, f"{len(done)} done", done), (WAITING, f"{len(waiting)} had no turn yet", waiting))
     return [f"{mark} {strong(words)}: {', '.join(names)}" for mark, words, names in gathered if names]
@@ -120,6 +126,8 @@ def call(how: Standing, prefix: str = "") -> str:
 
 def _headline(how: Standing) -> str:
     done, all_of_them = len(how.ended), len(how.targets)
+    if how.put_back:
+        return f"🔴 {strong(how.group)} did not stay {'off' if how.verb is Verb.STOP else 'on'}."
     if how.complete:
         phase = Phase.OFF if how.verb is Verb.STOP else Phase.RUNNING
         already = how.whole.result is Result.UNCHANGED

@@ -164,13 +164,16 @@ class ProgressMessage:
             self.call(self._call, "end")
         await asyncio.gather(*self._calls)
 
-    async def amend(self, markdown: str, call: str) -> None:
-        """Take back the last state, which holds no more; `call` tells the person. Returns when both are sent."""
+    async def amend(self, markdown: str, call: str, what: str) -> None:
+        """Take back the last state, which holds no more; `call` tells the person, once per `what`.
+
+        Returns when both are sent.
+        """
         self._call = ""
         self.show(markdown)
         if self._sender is not None:
             await self._sender
-        self.call(call, "amended")
+        self.call(call, what)
         await asyncio.gather(*self._calls)
 
     def hush(self) -> None:

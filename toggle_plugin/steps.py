@@ -40,6 +40,7 @@ class Standing:
         ended: how the first of them ended; only the last of these can be one that is not as asked.
         now: the one after those, while it is under way.
         seconds: since the command began.
+        put_back: what was done, but did not last.
     """
 
     group: str
@@ -48,6 +49,7 @@ class Standing:
     ended: tuple[Outcome, ...] = ()
     now: Progress | None = None
     seconds: float = 0.0
+    put_back: tuple[Outcome, ...] = ()
 
     @property
     def failed(self) -> Outcome | None:

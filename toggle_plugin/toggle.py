@@ -69,7 +69,7 @@ _RESULTS = {
 WARNED_WITHIN = 1.0
 """Seconds that the end of a command waits for what it runs into, where that was not known before."""
 MOST_WATCHED = 20
-"""Commands that are done and watched at a time: each takes one of the connections that the others need too."""
+"""Workloads that are watched at a time after they were done: each takes one of the connections that all need."""
 
 
 class ToggleService:
@@ -236,15 +236,15 @@ class ToggleService:
             self._log.info("workload=%s autoscalers=unseen detail=%r", ref, error.detail or str(error))
             return ()
 
-    async def put_back(self, target: Target, done: Outcome, by: str, arrival: int) -> Outcome | None:
+    async def put_back(self, target: Target, done: Outcome, by: str, arrival: int, at: float) -> Outcome | None:
         """How somebody put `target` back within a minute after `done`; None if nobody did, or a newer command came.
 
         Args:
             by, arrival: as of the command that is done.
+            at: when it was done, as `time.monotonic` counts.
         """
         if self.lanes[target.ref].arrival != arrival or self._watched >= MOST_WATCHED:
             return None
-        began = time.monotonic()
         self._watched += 1
         try:
             with self.lanes.claimed((target.ref,), done.verb, by, arrival) as claim:
@@ -259,7 +259,7 @@ class ToggleService:
             return None
         finally:
             self._watched -= 1
-        seconds, who = time.monotonic() - began, called(workload.scaled_by, workload.ref.kind)
+        seconds, who = time.monotonic() - at, called(workload.scaled_by, workload.ref.kind)
         return replace(done, result=Result.CHANGED, seconds=seconds, status=status, after=workload.desired, by=who)
 
     async def _write(self, cluster: Workloads, task: _Toggle, workload: Workload) -> Plan:

@@ -12,7 +12,8 @@ from mautrix.types import EventID
 from mautrix.util.async_db import Database
 
 from toggle_plugin.access import said
-from toggle_plugin.answers import Answers, Asked
+from toggle_plugin.answers import Answers
+from toggle_plugin.asked import Around, Asked
 from toggle_plugin.commands import Commands, Parts
 from toggle_plugin.errors import SettingsProblem
 from toggle_plugin.grammar import parse
@@ -58,7 +59,7 @@ class Room:
         """Make the parts, as the composition root does."""
         self.outbox = Outbox(self.client, _nowhere_encrypted, reach_of(self.client), LOG)
         service = ToggleService(self._connect, self.store, lambda: self.settings.rollout_timeout, LOG)
-        self.answers = Answers(service, self.store, self._own_device, lambda: self.cautions, LOG)
+        self.answers = Answers(Around(service, self.store, self._own_device, lambda: self.cautions, LOG))
         parts = Parts(
             self.client,
             BOT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -360,3 +361,38 @@ async def test_a_history_shows_only_what_this_person_may_use(stack: Room) -> Non
     assert "stop db" not in await stack.say("history")
     assert (await stack.say("history db")).startswith("You may not see the history of db;")
     assert "`stop db`: done, 1 → 0" in await stack.say("history", requester(BOB))
+
+
+# After it
+
+
+async def told(stack: Room, words: str) -> None:
+    """Until a message begins so."""
+    await reached(lambda: any(body.startswith(words) for body in stack.homeserver.bodies))
+
+
+async def test_what_was_put_back_after_a_group_was_done_is_told_of_each(stack: Room, cluster: SimulatedCluster) -> None:
+    await stack.say("start stack", event="$stack")
+    for name, manager in (("api", "kustomize-controller"), ("web", "argocd-controller")):
+        cluster.change("games", name, {"replicas": 0}, manager=manager)
+        await told(stack, f"{ALICE}: **{name}** did not stay on: somebody else (")
+    edits = [content["m.new_content"] for content in stack.homeserver.contents if "m.new_content" in content]
+    head, _, *lines = edits[-1]["body"].splitlines()
+    assert head == "🔴 **stack** did not stay on."
+    assert lines[0].startswith("● 🟢 **db** is running")
+    for line, name, tool in ((lines[1], "api", "Flux"), (lines[2], "web", "Argo CD")):
+        undone = rf"\*\*{name}\*\* did not stay on: somebody else \({tool}\) set it to 0 after \d+\.\d s\. If a program"
+        assert re.match(rf"● \S+ \*\*{name}\*\* is (off|stopping).*\. {undone}", line)
+    assert await stack.outcomes() == [("start", ALL_THREE, "changed by others")]
+    outcomes = {target: outcome for target, (*_, outcome) in (await steps(stack, "$stack")).items()}
+    assert outcomes == {"db": "done", "api": "changed by others", "web": "changed by others"}
+
+
+async def test_of_a_group_only_what_was_done_is_watched(stack: Room, cluster: SimulatedCluster) -> None:
+    await stack.say("start db")
+    await reached(lambda: cluster.open_watches == 1)
+    await stack.say("start stack")
+    await reached(lambda: cluster.open_watches == 2)
+    await stack.say("stop stack")
+    await reached(lambda: cluster.open_watches == 3)
+    assert not any("did not stay" in body for body in stack.homeserver.bodies)

@@ -29,7 +29,7 @@ ROWS = (
     {"bot", "connection"},
     {
         *("commands", "answers", "sync", "inbox", "trust", "progress", "outbox", "rooms", "told"),
-        *("late", "lines", "turns"),
+        *("asked", "audit", "late", "lines", "turns"),
         *(
             "strangers",
             "config",

@@ -160,6 +160,27 @@ async def test_one_that_a_newer_command_ended_follows_nothing_any_more() -> None
     assert (await plain(listing.standing(before_it_began)))[2] == "● ⏸ **db** was not started"
 
 
+BACK = Outcome(Result.CHANGED, "t1", Verb.START, 9.0, OFF, 1, 0, by="Flux")
+
+
+async def test_what_was_put_back_is_told_in_its_place() -> None:
+    how = replace(START, ended=DONE, put_back=(replace(BACK, target="api"),))
+    lines = await plain(listing.standing(how))
+    assert lines[0] == "🔴 **stack** did not stay on."
+    assert [line.split(" ")[2] for line in lines[2:]] == ["**db**", "**api**", "**web**"]
+    assert "**api** did not stay on: somebody else (Flux) set it to 0 after 9.0 s." in lines[3]
+    assert (await plain(listing.standing(replace(how, verb=Verb.STOP))))[0] == "🔴 **stack** did not stay off."
+
+
+async def test_in_a_large_group_what_was_put_back_has_its_line_and_is_not_among_those_that_are_done() -> None:
+    names = tuple(f"t{number}" for number in range(listing.ONE_BY_ONE + 1))
+    done = tuple(ended(name, Result.DONE) for name in names)
+    lines = await plain(listing.standing(Standing("all-of-it", Verb.START, names, done, put_back=(BACK,))))
+    assert "**t1** did not stay on" in lines[2]
+    assert lines[3].startswith("● 🟢 **30 done**: t0, t2, t3,")
+    assert len(lines) == 4
+
+
 async def test_a_large_group_has_a_line_for_what_goes_on_and_only_names_for_the_rest() -> None:
     names = tuple(f"t{number}" for number in range(listing.ONE_BY_ONE + 1))
     how = Standing("all-of-it", Verb.START, names, (ended("t0", Result.DONE), ended("t1", Result.DONE)))
