@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -74,7 +73,7 @@ class Many:
         for namespace in self.namespaces:
             await namespace.apply(*(pretended(f"app-{number}", int(number < RUNNING)) for number in range(EACH)))
         for namespace in self.namespaces:
-            await namespace.until("all pods to be ready", partial(_all_ready, namespace), 300)
+            await namespace.until("all that run to be available", partial(_all_run, namespace), 300)
 
     async def grant(self, name: str, *, lists: bool) -> None:
         """Make an account with exactly the rights that the chart has for these targets."""
@@ -108,14 +107,11 @@ class Many:
         return time.monotonic() - begun
 
 
-async def _all_ready(namespace: Namespace) -> bool:
-    pods = (await namespace.get("pods"))["items"]
-    ready = [pod for pod in pods if {"type": "Ready", "status": "True"}.items() <= _condition(pod, "Ready").items()]
-    return len(ready) == len(pods) == RUNNING
-
-
-def _condition(pod: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    return next((each for each in pod["status"].get("conditions", ()) if each["type"] == kind), {})
+async def _all_run(namespace: Namespace) -> bool:
+    """As the Deployments tell it: their controller hears of a pod later than the pod is ready."""
+    deployments = (await namespace.get("deployments"))["items"]
+    available: int = sum(each["status"].get("availableReplicas", 0) for each in deployments)
+    return available == RUNNING
 
 
 @pytest.fixture(scope="module")
