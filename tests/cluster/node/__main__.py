@@ -40,6 +40,9 @@ TESTS_OF_THE_NODE = (
 """They say nothing about another cluster, or do to it what only the node can bear."""
 TERMINATED = 128 + signal.SIGTERM
 """The exit status of what SIGTERM ended, as shells count."""
+FIRST = ("-m", "first")
+REAL = ("-k", "not simulated")
+"""`./build.sh test` runs the contract against the simulated cluster."""
 SELECTING = ("-m", "-k", TESTS, CONTRACT)
 """A run of the tests that has one of these has chosen for itself."""
 
@@ -196,12 +199,14 @@ def run_test(layout: Layout, arguments: Sequence[str]) -> int:
 
 
 def selected(arguments: Sequence[str]) -> list[str]:
-    """pytest's arguments: the tests marked with `first`, unless others are asked for."""
+    """pytest's arguments: the tests marked with `first`, unless others are asked for; of the contract its real half."""
     wanted = [argument for argument in arguments if argument != "--all"]
     chosen = any(argument.startswith(SELECTING) for argument in wanted)
     if not any(argument.startswith((TESTS, CONTRACT)) for argument in wanted):
         wanted += (TESTS, CONTRACT)
-    return wanted if chosen or "--all" in arguments else ["-m", "first", *wanted]
+    if chosen:
+        return wanted
+    return [*(() if "--all" in arguments else FIRST), *REAL, *wanted]
 
 
 def start_supervisor(layout: Layout, *, until_we_end: bool = False) -> subprocess.Popen[str]:
