@@ -105,7 +105,8 @@ async def test_the_api_server_is_restarted(healthy: Healthy) -> None:
         start = await healthy.say("start", "is running")
         await healthy.alice.wait_reply(start)
         async with away(healthy.release.cluster, "apiserver"):
-            status = await healthy.say("status", "refuses connections")
+            # It refuses connections, or does not answer: where kube-proxy drops the Service meanwhile, nobody refuses.
+            status = await healthy.say("status", "The cluster at ")
             await healthy.alice.wait_reply(status)
 
 
