@@ -20,7 +20,7 @@ import aiohttp
 from .api_failures import Server, connection_failed, no_api_server, read_refusal, refused, timed_out
 from .api_requests import WATCH_SECONDS, Request
 from .credentials import Credentials
-from .errors import ClusterError, Invalid, TimedOut, Unauthorized, Unreachable
+from .errors import ClusterError, Forbidden, Invalid, TimedOut, Unauthorized, Unreachable
 
 T = TypeVar("T")
 
@@ -32,6 +32,8 @@ BACKOFF = 0.5
 LONGEST_RETRY_AFTER = 10.0
 MORE_TRIES = {409: CONFLICT_RETRIES, **dict.fromkeys((429, 500, 502, 503, 504), RETRIES)}
 """How many more tries an HTTP status deserves."""
+NO_ROLES_YET = 30.0
+"""Seconds after an API server was away in which its 403 proves little: one that has just begun has no roles yet."""
 WATCH_GRACE = 10
 
 
@@ -48,6 +50,8 @@ class Transport:
         self._credentials = credentials
         self._log = log
         self._timeout = timeout
+        self._unreached = float("-inf")
+        """When the server was out of reach last."""
 
     @property
     def server(self) -> Server:
@@ -116,21 +120,33 @@ class Transport:
         status = response.status
         if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             failure = refused(read_refusal(status, body), request.asked, self.server)
-            # A 500 can also be the server's word for an object that is not as it should be.
-            passing = status in MORE_TRIES and not isinstance(failure, Invalid)
-            raise Again(failure, MORE_TRIES[status], _retry_after(response)) if passing else failure
+            raise self._again(failure, response) or failure
         try:
             return json_object(body)
         except (TypeError, ValueError) as error:
             what = f"status={status} content_type={response.content_type} bytes={len(body)}"
             raise Again(no_api_server(self.server, what), RETRIES) from error
 
+    def _again(self, failure: ClusterError, response: aiohttp.ClientResponse) -> Again | None:
+        """What was refused, if another try may help."""
+        if isinstance(failure, Forbidden):
+            return Again(failure, RETRIES) if _now() - self._unreached < NO_ROLES_YET else None
+        # A 500 can also be the server's word for an object that is not as it should be.
+        if isinstance(failure, Invalid) or response.status not in MORE_TRIES:
+            return None
+        return Again(failure, MORE_TRIES[response.status], _retry_after(response))
+
+    def _cut_off(self, error: Exception, seconds: float) -> ClusterError:
+        """What a connection that was not made, or ended, means; remembers when that was."""
+        self._unreached = _now()
+        return connection_failed(error, self.server, seconds)
+
     async def _send(self, request: Request, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         parameters = await self._serialized(request)
         try:
             answer = await self._api.call_api(*parameters, _request_timeout=timeout)
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
-            raise connection_failed(error, self.server, self._timeout) from error
+            raise self._cut_off(error, self._timeout) from error
         except (ValueError, TypeError, AttributeError):
             # A token with a line break, a server name that is no text; the message would quote it.
             raise self._credentials.unusable() from None
@@ -156,7 +172,7 @@ class Transport:
         try:
             return await response.read()
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
-            raise connection_failed(error, self.server, self._timeout) from error
+            raise self._cut_off(error, self._timeout) from error
 
     # Streams
 
@@ -184,7 +200,7 @@ class Transport:
         except ValueError as error:
             raise no_api_server(self.server, "a line of a watch is too long") from error
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
-            raise connection_failed(error, self.server, WATCH_SECONDS + WATCH_GRACE) from error
+            raise self._cut_off(error, WATCH_SECONDS + WATCH_GRACE) from error
 
 
 class Again(Exception):

@@ -12,15 +12,13 @@ from typing import Any
 from .api_failures import deleted, refusal_of, refused
 from .api_objects import newer
 from .api_requests import Request
-from .api_transport import Again, Transport, failure_text, json_object
+from .api_transport import NO_ROLES_YET, Again, Transport, failure_text, json_object
 from .errors import ClusterError, Forbidden, TimedOut, Unavailable, Unreachable
 from .models import Workload
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 SETTLED_WATCH = 5.0
 """Seconds after which a stream was a good one."""
-NO_ROLES_YET = 30.0
-"""Seconds for which a right that was there counts on: an API server that has just begun knows no roles for a while."""
 
 
 class Watch:
@@ -103,6 +101,7 @@ class Watch:
 def _passes(error: ClusterError, *, was_allowed: bool, refused_for: float) -> bool:
     """Whether waiting may mend a failure."""
     if isinstance(error, Forbidden):
+        # A right that was there counts on for a while.
         return was_allowed and refused_for < NO_ROLES_YET
     return isinstance(error, (TimedOut, Unavailable, Unreachable))
 

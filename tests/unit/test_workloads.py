@@ -468,6 +468,29 @@ async def test_a_server_that_refuses_connections(
     await api.scale(WEB, 1)
 
 
+async def test_who_may_not_is_told_so_at_once(api: KubernetesWorkloads, cluster: SimulatedCluster) -> None:
+    fault = cluster.fail(method="GET", path="deployments", times=None, status=403)
+    with pytest.raises(Forbidden):
+        await api.get(WEB)
+    assert fault.struck == 1
+
+
+async def test_a_server_that_was_away_may_not_know_our_rights_yet(
+    api: KubernetesWorkloads, cluster: SimulatedCluster, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cluster.refuse()
+    await failure(api)
+    await cluster.listen()
+    fault = cluster.fail(method="GET", path="deployments", times=2, status=403)
+    assert (await api.get(WEB)).ref == WEB
+    assert fault.struck == 2
+    monkeypatch.setattr(api_transport, "NO_ROLES_YET", 0.0)
+    fault = cluster.fail(method="GET", path="deployments", times=None, status=403)
+    with pytest.raises(Forbidden):
+        await api.get(WEB)
+    assert fault.struck == 1, "it has had its time"
+
+
 async def test_a_server_that_does_not_answer(cluster: SimulatedCluster, impatient: None) -> None:
     api = await connect(cluster, timeout=0.4)
     cluster.fail(delay=SOON, times=None)
