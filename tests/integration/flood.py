@@ -12,6 +12,8 @@ from tests.stack.stack import Stack
 LINES = ("!toggle start", "!toggle help", "!toggle nonsense", "!toggle", "start")
 PATIENCE = 600.0
 """Seconds that the bot may take for all that a stranger said on a busy machine."""
+LEAST_ROW = 100
+"""Bytes that anything which is written down of an encrypted message takes at least: its session's ID and its index."""
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,11 @@ from mautrix.types import (
 )
 
 from tests.integration.conversation import ask, hears_nothing, room_of
-from tests.integration.flood import NOTHING, Scene
+from tests.integration.flood import LEAST_ROW, NOTHING, Scene
 from tests.stack.chat import ChatClient
 from tests.stack.stack import Stack
 
 MESSAGES = 200
-LEAST_ROW = 100
-"""Bytes that anything which is written down of an encrypted message takes at least: its session's ID and its index."""
 
 pytestmark = pytest.mark.own_sync
 
