@@ -50,7 +50,7 @@ def workload(image: str, name: str = "web") -> Manifest:
     labels = {"app": name}
     template = {"metadata": {"labels": labels}, "spec": pod}
     spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "labels": labels}, "spec": spec}
 
 
 class PackageIndex:

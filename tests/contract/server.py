@@ -50,7 +50,7 @@ class Server(ABC):
 
     @abstractmethod
     async def add(self, kind: str, name: str, replicas: int, spec: dict[str, Any]) -> None:
-        """Add a workload of that name, whose pods carry the label ``app=NAME``."""
+        """Add a workload of that name; it and its pods carry the label ``app=NAME``."""
 
     async def failing(self, failure: Failure) -> str:
         """Add a Deployment that is off and cannot come up, and give back its name."""
