@@ -22,11 +22,15 @@ from tests.stack.processes import LOOPBACK
 
 from .conftest import REPOSITORY, VENVS
 
+pytestmark = pytest.mark.timeout(600)
+
 FILES = REPOSITORY / "chart/files"
 PYTHON = VENVS / "tools/bin/python"
 """One with pip; the same as maubot's."""
 NOWHERE = {"PIP_INDEX_URL": "https://somebody:hunter2@127.0.0.1:9/simple", "PIP_NO_INDEX": "0", "PIP_RETRIES": "0"}
 """An index that nobody listens for."""
+INSTALL_SECONDS = 480
+"""What a busy machine may take to fetch and unpack everything that the chart installs."""
 OWN_PLACES = ("PIP_FIND_LINKS", "PYTHONPATH")
 """What this machine may add to the index."""
 
@@ -47,7 +51,7 @@ def install(requirements: Path, directory: Path, **more: str) -> subprocess.Comp
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=150,
+        timeout=INSTALL_SECONDS,
         check=False,
     )
 
